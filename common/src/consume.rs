@@ -1,0 +1,183 @@
+//! The loop of every service that works through the topics of all tenants: read, handle, commit.
+
+use std::{collections::BTreeMap, future::Future};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use tracing::{info, warn};
+
+use crate::{
+    backoff::Backoff,
+    engine::{
+        Engines,
+        event_log::{GroupConsumer, Headers, LogError, NewRecord, Record},
+    },
+    tenancy::{self, TenantChange, Topics},
+    wire::{Subject, Tenant, Topic, header},
+};
+
+/// A record that can never be handled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed {
+    /// Its place in the batch.
+    pub index: usize,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Something that works through records.
+pub trait Handler: Send + Sync + 'static {
+    /// Handles a batch. Must be idempotent: after a crash the same records come again.
+    ///
+    /// Returns the records that are malformed; they are set aside and never come again. An error means that the
+    /// whole batch is tried again later.
+    fn handle(&mut self, batch: &[Record]) -> impl Future<Output = anyhow::Result<Vec<Malformed>>> + Send;
+
+    /// A tenant is gone. The default does nothing.
+    fn tenant_removed(&mut self, _tenant: &Tenant) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+}
+
+/// What to consume.
+#[derive(Clone)]
+pub struct Consumption {
+    /// Name of the service, which is also the name of its group.
+    pub service: &'static str,
+    /// Subjects to follow, of every tenant.
+    pub subjects: Vec<Subject>,
+    /// Largest batch handed to the handler.
+    pub max_batch: usize,
+}
+
+/// Consumes until the end is asked for. Runs as a task of `engines.shutdown`.
+pub fn start(engines: &Engines, topics: Topics, what: Consumption, handler: impl Handler) {
+    let changes = tenancy::follow(engines, topics.clone(), what.service);
+    let worker = Worker { engines: engines.clone(), topics, what, handler, subscribed: BTreeMap::new() };
+    engines.shutdown.spawn_vital("consumer", worker.run(changes));
+}
+
+struct Worker<H> {
+    engines: Engines,
+    topics: Topics,
+    what: Consumption,
+    handler: H,
+    subscribed: BTreeMap<Tenant, Vec<Topic>>,
+}
+
+impl<H: Handler> Worker<H> {
+    /// Topics of new tenants are asked for so many at a time.
+    const AT_ONCE: usize = 32;
+
+    async fn run(mut self, mut changes: tokio::sync::mpsc::Receiver<TenantChange>) -> anyhow::Result<()> {
+        let shutdown = self.engines.shutdown.clone();
+        let mut group = self.engines.log.group(self.what.service)?;
+        let mut backoff = Backoff::default();
+        loop {
+            tokio::select! {
+                () = shutdown.requested() => return Ok(()),
+                change = changes.recv() => {
+                    let Some(change) = change else { return Ok(()) };
+                    // Changes come in bursts, at start above all: one subscription for all that is waiting.
+                    let mut burst = vec![change];
+                    while let Ok(next) = changes.try_recv() {
+                        burst.push(next);
+                    }
+                    if shutdown.unless_requested(self.take_over(burst, &mut group)).await.is_none() {
+                        return Ok(());
+                    }
+                }
+                batch = group.next_batch(self.what.max_batch) => match batch {
+                    Ok(batch) => {
+                        backoff.reset();
+                        if shutdown.unless_requested(self.work(&batch, &mut group)).await.is_none() {
+                            return Ok(());
+                        }
+                    }
+                    Err(error) => {
+                        warn!(service = self.what.service, %error, "cannot read from the log");
+                        backoff.wait().await;
+                    }
+                },
+            }
+        }
+    }
+
+    async fn take_over(&mut self, changes: Vec<TenantChange>, group: &mut GroupConsumer) {
+        let mut created = Vec::new();
+        for change in changes {
+            match change {
+                TenantChange::Created(tenant) => created.push(tenant),
+                TenantChange::Removed(tenant) => {
+                    created.retain(|other| *other != tenant);
+                    self.subscribed.remove(&tenant);
+                    self.handler.tenant_removed(&tenant).await;
+                }
+            }
+        }
+        let topics = &self.topics;
+        let subjects = &self.what.subjects;
+        let found: Vec<(Tenant, Vec<Topic>)> = stream::iter(created)
+            .map(|tenant| async move {
+                let mut own = Vec::with_capacity(subjects.len());
+                for subject in subjects {
+                    own.push(topics.resolve_at_last(&tenant, subject).await);
+                }
+                (tenant, own)
+            })
+            .buffer_unordered(Self::AT_ONCE)
+            .collect()
+            .await;
+        self.subscribed.extend(found);
+        let all: Vec<Topic> = self.subscribed.values().flatten().cloned().collect();
+        info!(service = self.what.service, topics = all.len(), "subscribed");
+        if let Err(error) = group.subscribe(&all) {
+            warn!(service = self.what.service, %error, "cannot subscribe");
+        }
+    }
+
+    async fn work(&mut self, batch: &[Record], group: &mut GroupConsumer) {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.try_work(batch).await {
+                Ok(()) => break,
+                Err(error) => {
+                    warn!(service = self.what.service, error = format!("{error:#}"), "will try again");
+                    metrics::counter!("consumer_retries_total", "service" => self.what.service).increment(1);
+                }
+            }
+            backoff.wait().await;
+        }
+        metrics::counter!("consumer_records_total", "service" => self.what.service)
+            .increment(batch.len() as u64);
+        if let Err(error) = group.commit().await {
+            // The work is done; after a restart or a rebalance the same records are handled again.
+            warn!(service = self.what.service, %error, "cannot commit");
+        }
+    }
+
+    async fn try_work(&mut self, batch: &[Record]) -> anyhow::Result<()> {
+        for malformed in self.handler.handle(batch).await? {
+            if let Some(record) = batch.get(malformed.index) {
+                self.set_aside(record, malformed.reason).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn set_aside(&self, record: &Record, reason: String) -> anyhow::Result<()> {
+        let source = format!("{}/{}/{}", record.topic, record.partition, record.offset);
+        warn!(service = self.what.service, source, reason, "a record cannot be read and is set aside");
+        metrics::counter!("consumer_malformed_total", "service" => self.what.service).increment(1);
+        let topic = self.topics.resolve(record.topic.tenant(), &Subject::DEAD_LETTER).await?;
+        let mut headers = Headers::new();
+        headers.push((header::REASON, Bytes::from(reason)));
+        headers.push((header::SOURCE, Bytes::from(source)));
+        let copy = NewRecord { topic, key: record.key.clone(), value: record.value.clone(), headers };
+        match self.engines.log.append(copy).await {
+            // The tenant is gone: nobody is left who would look at it.
+            Ok(_) | Err(LogError::UnknownTopic(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Relational databases: PostgreSQL, or SQLite in this process. One database per service.
+//!
+//! SQL is written once for both: `$1` placeholders; text, bigint, smallint for booleans, JSON as text; identifiers
+//! are made by the application.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use sqlx::{AnyPool, Executor, any::AnyPoolOptions, migrate::Migrator};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::{backoff::Backoff, http::admin::ReadyFlag};
+
+/// Where PostgreSQL is, section `postgres` of the settings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresSettings {
+    /// `postgres://user:password@host:port/database`; empty for SQLite.
+    pub url: SecretString,
+    /// Connections that each service of the process may hold.
+    pub max_connections: u32,
+}
+
+/// Opens databases of one engine. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum SqlEngine {
+    /// Schemas of one PostgreSQL database.
+    Postgres(PostgresSettings),
+    /// Files in a directory.
+    Sqlite(PathBuf),
+}
+
+/// Why the database did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SqlError {
+    /// The engine cannot be reached or its schema is not there yet; trying again later may help.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// A unique or foreign key says no.
+    #[error("constraint {constraint} is violated")]
+    Constraint {
+        /// Name of the constraint where the engine tells it, else its message.
+        constraint: String,
+    },
+    /// Anything else.
+    #[error("the database failed")]
+    Failed(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for SqlError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(error.to_string()),
+            sqlx::Error::Database(database) => {
+                let code = database.code().unwrap_or_default();
+                // 08: connection lost; 57P: the server shuts down or starts; 53: out of connections or disk;
+                // 5 and 6: SQLite is locked for longer than its time-out.
+                if ["08", "57P", "53"].iter().any(|class| code.starts_with(class))
+                    || code == "5"
+                    || code == "6"
+                {
+                    Self::Unavailable(error.to_string())
+                } else if database.is_unique_violation() || database.is_foreign_key_violation() {
+                    let constraint = database.constraint().unwrap_or_else(|| database.message()).to_owned();
+                    Self::Constraint { constraint }
+                } else {
+                    Self::Failed(error)
+                }
+            }
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+/// The database of one service. Cheap to clone.
+#[derive(Clone)]
+pub struct Sql {
+    pool: AnyPool,
+    /// How a transaction begins: SQLite takes the write lock at once, so that it never has to upgrade.
+    begin: &'static str,
+    migrated: watch::Receiver<bool>,
+}
+
+impl SqlEngine {
+    const SQLITE_PRAGMAS: &'static str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+         PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000; PRAGMA cache_size = -8192";
+
+    /// Opens the database of `service`, without waiting for it: its migrations run as soon as the engine is there,
+    /// and until then every use answers [`SqlError::Unavailable`].
+    pub fn open(
+        &self,
+        service: &'static str,
+        migrator: Migrator,
+        ready: ReadyFlag,
+        shutdown: &crate::shutdown::Shutdown,
+    ) -> Result<Sql, SqlError> {
+        sqlx::any::install_default_drivers();
+        let (pool, begin) = match self {
+            Self::Postgres(settings) => (Self::postgres_pool(settings, service)?, "BEGIN"),
+            Self::Sqlite(directory) => {
+                (Self::sqlite_pool(&directory.join(format!("{service}.db")))?, "BEGIN IMMEDIATE")
+            }
+        };
+        let (migrated, is_migrated) = watch::channel(false);
+        let task = Self::prepare(
+            pool.clone(),
+            matches!(self, Self::Postgres(_)),
+            service,
+            migrator,
+            migrated,
+            ready,
+        );
+        let stop = shutdown.clone();
+        shutdown.spawn("migrations", async move {
+            stop.unless_requested(task).await;
+        });
+        Ok(Sql { pool, begin, migrated: is_migrated })
+    }
+
+    fn postgres_pool(settings: &PostgresSettings, service: &str) -> Result<AnyPool, SqlError> {
+        let schema = schema_of(service);
+        let set_path: Arc<str> =
+            format!("SET search_path TO {schema}; SET statement_timeout TO '10s'").into();
+        Ok(AnyPoolOptions::new()
+            .max_connections(settings.max_connections)
+            .acquire_timeout(Duration::from_secs(3))
+            .idle_timeout(Duration::from_secs(300))
+            .after_connect(move |connection, _| {
+                let set_path = Arc::clone(&set_path);
+                Box::pin(async move {
+                    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(&*set_path))).await.map(drop)
+                })
+            })
+            .connect_lazy(settings.url.expose_secret())?)
+    }
+
+    fn sqlite_pool(file: &std::path::Path) -> Result<AnyPool, SqlError> {
+        Ok(AnyPoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(Duration::from_secs(3))
+            .after_connect(|connection, _| {
+                Box::pin(
+                    async move { connection.execute(sqlx::raw_sql(Self::SQLITE_PRAGMAS)).await.map(drop) },
+                )
+            })
+            .connect_lazy(&format!("sqlite://{}?mode=rwc", file.display()))?)
+    }
+
+    async fn prepare(
+        pool: AnyPool,
+        has_schemas: bool,
+        service: &'static str,
+        migrator: Migrator,
+        migrated: watch::Sender<bool>,
+        ready: ReadyFlag,
+    ) {
+        let mut backoff = Backoff::default();
+        loop {
+            match Self::migrate(&pool, has_schemas, service, &migrator).await {
+                Ok(()) => break,
+                Err(error) => {
+                    warn!(service, %error, "the database is not ready yet");
+                    ready.not_ready(format!("database: {error}"));
+                }
+            }
+            backoff.wait().await;
+        }
+        info!(service, "the database is ready");
+        ready.ready();
+        // The flag stays true for as long as the service lives.
+        let _ = migrated.send(true);
+    }
+
+    async fn migrate(
+        pool: &AnyPool,
+        has_schemas: bool,
+        service: &str,
+        migrator: &Migrator,
+    ) -> Result<(), anyhow::Error> {
+        if has_schemas {
+            let create = format!("CREATE SCHEMA IF NOT EXISTS {}", schema_of(service));
+            // Two instances that start together may both find the schema missing; the loser tries again.
+            sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(pool).await?;
+        }
+        migrator.run(pool).await?;
+        Ok(())
+    }
+}
+
+/// Name of a service as an SQL identifier. Service names are ours: lower-case words and dashes.
+fn schema_of(service: &str) -> String {
+    service.replace('-', "_")
+}
+
+impl Sql {
+    /// Begins a transaction that may write.
+    pub async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Any>, SqlError> {
+        Ok(self.pool()?.begin_with(self.begin).await?)
+    }
+
+    /// The pool, for reading or for a single statement.
+    pub fn pool(&self) -> Result<&AnyPool, SqlError> {
+        if *self.migrated.borrow() {
+            Ok(&self.pool)
+        } else {
+            Err(SqlError::Unavailable("its tables are not there yet".to_owned()))
+        }
+    }
+
+    /// Waits until the tables are there.
+    pub async fn migrated(&self) {
+        let mut migrated = self.migrated.clone();
+        // The sender goes away only when the process ends.
+        let _ = migrated.wait_for(|done| *done).await;
+    }
+
+    /// Whether the engine answers, for readiness.
+    pub async fn check(&self) -> Result<(), SqlError> {
+        sqlx::query("SELECT 1").execute(self.pool()?).await?;
+        Ok(())
+    }
+}

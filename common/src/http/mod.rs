@@ -1,0 +1,12 @@
+//! HTTP as every service speaks it.
+
+pub mod admin;
+pub mod caller;
+pub mod client;
+pub mod json;
+pub mod problem;
+pub mod server;
+
+pub use caller::{Caller, InternalKey};
+pub use json::JsonBody;
+pub use problem::{Problem, Shape};

@@ -1,0 +1,224 @@
+//! Serves a router: limits, time-outs, request ids, callers, errors, metrics.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, MatchedPath, Request},
+    http::{HeaderName, HeaderValue, StatusCode},
+    middleware::{self, Next},
+    response::Response,
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::Instant,
+};
+use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use super::{
+    caller::{InternalKey, verify_caller},
+    problem::{self, Problem, Shape},
+};
+use crate::{backoff::Backoff, clock::Clock, shutdown::Shutdown};
+
+/// Limits of every HTTP listener, section `http` of the settings.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSettings {
+    /// Largest body, in bytes; more is answered 413.
+    pub max_body_bytes: usize,
+    /// Longest time for an answer, in milliseconds; more is answered 503.
+    pub request_timeout_ms: u64,
+    /// Longest time that a client may take to send the head of a request, in milliseconds.
+    pub header_timeout_ms: u64,
+    /// Most connections at a time on one listener; more have to wait.
+    pub max_connections: usize,
+}
+
+/// A bound listener that is not serving yet.
+pub struct HttpServer {
+    listener: TcpListener,
+    settings: HttpSettings,
+}
+
+impl HttpServer {
+    /// Binds an address such as `127.0.0.1:0`.
+    pub async fn bind(listen: &str, settings: HttpSettings) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}")))?;
+        Ok(Self { listener, settings })
+    }
+
+    /// The bound address, with the port that the system chose.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until the end is asked for, then lets open requests finish.
+    pub async fn run(self, router: Router, shutdown: Shutdown) {
+        let slots = Arc::new(Semaphore::new(self.settings.max_connections));
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_millis(self.settings.header_timeout_ms))
+            .max_headers(100)
+            .max_buf_size(64 * 1024);
+        let mut backoff = Backoff::default();
+        while let Some((slot, accepted)) = shutdown.unless_requested(accept(&self.listener, &slots)).await {
+            let (stream, peer) = match accepted {
+                Ok(connection) => connection,
+                Err(error) => {
+                    // Out of file descriptors, most likely: waiting is better than spinning.
+                    warn!(%error, "cannot accept a connection");
+                    backoff.wait().await;
+                    continue;
+                }
+            };
+            backoff.reset();
+            let _ = stream.set_nodelay(true);
+            let service = TowerToHyperService::new(tower::ServiceExt::map_request(
+                router.clone(),
+                move |mut request: hyper::Request<hyper::body::Incoming>| {
+                    request.extensions_mut().insert(Peer(peer));
+                    request
+                },
+            ));
+            let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+            let stop = shutdown.clone();
+            shutdown.spawn("http connection", async move {
+                let mut connection = std::pin::pin!(connection);
+                let ended = tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = stop.requested() => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                };
+                if let Err(error) = ended {
+                    debug!(%peer, %error, "a connection ended with an error");
+                }
+                drop(slot);
+            });
+        }
+    }
+}
+
+type Slot = Option<tokio::sync::OwnedSemaphorePermit>;
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> (Slot, io::Result<(TcpStream, SocketAddr)>) {
+    // The semaphore is never closed, so there is always a slot.
+    let slot = Arc::clone(slots).acquire_owned().await.ok();
+    (slot, listener.accept().await)
+}
+
+/// The address at the other end of the connection, in the extensions of every request.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// Identifier of a request, taken over from `X-Request-Id` or made here; in the extensions of every request.
+#[derive(Debug, Clone)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// Name of the header, in requests and answers.
+    pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+    /// The identifier of a request: what the client says if it is short and printable, else a new UUID.
+    pub fn of(headers: &axum::http::HeaderMap) -> Self {
+        let sensible = |value: &&HeaderValue| value.len() <= 64 && value.to_str().is_ok();
+        match headers.get(Self::HEADER).filter(sensible) {
+            Some(value) => Self(value.clone()),
+            None => {
+                let id = Uuid::new_v4().to_string();
+                Self(HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("unknown")))
+            }
+        }
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or("unknown")
+    }
+
+    /// As a header value.
+    pub fn value(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+/// What the layers of a service need to know.
+#[derive(Clone)]
+pub struct Layers {
+    /// Name of the service in metrics.
+    pub service: &'static str,
+    /// How it writes errors.
+    pub shape: Shape,
+    /// Verifies callers.
+    pub key: InternalKey,
+    /// The time.
+    pub clock: Clock,
+    /// Limits.
+    pub settings: HttpSettings,
+}
+
+impl Layers {
+    /// Wraps the routes of a service. The last layer in this list is the first that sees a request.
+    pub fn wrap(self, router: Router) -> Router {
+        let Self { service, shape, key, clock, settings } = self;
+        let timeout = Duration::from_millis(settings.request_timeout_ms);
+        router
+            // Handlers find a verified caller, or the reason why there is none.
+            .layer(middleware::from_fn(move |request, next| {
+                verify_caller(key.clone(), clock.clone(), request, next)
+            }))
+            // A body over the limit never reaches a handler; axum's own, lower limit is switched off.
+            .layer(RequestBodyLimitLayer::new(settings.max_body_bytes))
+            .layer(DefaultBodyLimit::disable())
+            // Outside of everything that may hang.
+            .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, timeout))
+            // A bug costs one request and not the connection.
+            .layer(CatchPanicLayer::custom(panicked))
+            // Sees the answer of everything above, so that all errors have one shape.
+            .layer(middleware::from_fn(move |request, next| problem::render(shape, request, next)))
+            // Counts what the client sees.
+            .layer(middleware::from_fn(move |request, next| measure(service, request, next)))
+            // Everything else may log the id.
+            .layer(middleware::from_fn(request_id))
+    }
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    use axum::response::IntoResponse;
+    Problem::internal("a handler panicked").into_response()
+}
+
+async fn request_id(mut request: Request, next: Next) -> Response {
+    let id = RequestId::of(request.headers());
+    request.extensions_mut().insert(id.clone());
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(RequestId::HEADER, id.value());
+    response
+}
+
+async fn measure(service: &'static str, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let method = request.method().as_str().to_owned();
+    let response = next.run(request).await;
+    let status = response.status().as_u16().to_string();
+    let labels = [("service", service.to_owned()), ("method", method), ("route", route), ("status", status)];
+    metrics::counter!("http_requests_total", &labels).increment(1);
+    metrics::histogram!("http_request_seconds", &labels).record(started.elapsed().as_secs_f64());
+    response
+}

@@ -1,0 +1,14 @@
+#![doc = include_str!("../README.md")]
+
+pub mod backoff;
+pub mod clock;
+pub mod config;
+pub mod consume;
+pub mod engine;
+pub mod http;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tenancy;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod wire;

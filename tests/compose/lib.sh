@@ -1,0 +1,134 @@
+# shellcheck shell=bash
+# Sourced by the scripts beside it: messages, the tools they need, and a Docker daemon to work with.
+
+# Debian keeps servers in sbin, which an ordinary user's PATH lacks.
+PATH="$PATH:/usr/sbin:/sbin"
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+# shellcheck disable=SC2034 # for those who source this
+ROOT=$(cd "$HERE/../.." && pwd -P)
+CACHE=${TATAMI_CACHE:-$HOME/.cache/tatami}
+
+say() { printf 'compose: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# --- packages ----------------------------------------------------------------
+
+# Debian starts a server as soon as it is installed. While this policy is in place it does not; a policy the machine
+# already had comes back.
+POLICY=/usr/sbin/policy-rc.d
+forbid_autostart() {
+  allow_autostart # repairs what an interrupted run left behind
+  if [[ -e $POLICY ]]; then mv "$POLICY" "$POLICY.before-tatami-compose"; fi
+  printf '#!/bin/sh\n# tatami-test-compose\nexit 101\n' >"$POLICY"
+  chmod +x "$POLICY"
+}
+
+allow_autostart() {
+  if grep -qs '^# tatami-test-compose$' "$POLICY"; then rm -f "$POLICY"; fi
+  if [[ -e $POLICY.before-tatami-compose ]]; then mv "$POLICY.before-tatami-compose" "$POLICY"; fi
+}
+
+apt_install() (
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get -q update
+  # Another script of this kind may be installing too; only one may hold the policy.
+  exec {lock}>"$CACHE/lock"
+  flock "$lock"
+  trap allow_autostart EXIT
+  forbid_autostart
+  apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 install "$@"
+  # The policy only covers the installation; without this it starts at next boot.
+  if [[ " $* " == *" docker.io "* ]] && have systemctl; then
+    systemctl --quiet disable docker.service docker.socket || true
+  fi
+)
+
+# require PROGRAM PACKAGE ...: pairs; installs what is missing, or says how.
+require() {
+  local missing=()
+  while (($#)); do
+    have "$1" || missing+=("$2")
+    shift 2
+  done
+  ((${#missing[@]})) || return 0
+  if ((EUID != 0)) || ! have apt-get; then
+    die "missing; install with: apt-get install --no-install-recommends ${missing[*]}"
+  fi
+  say "installing ${missing[*]}"
+  mkdir -p "$CACHE"
+  quietly compose-apt.log apt_install "${missing[@]}"
+}
+
+# --- the daemon --------------------------------------------------------------
+
+DAEMON_DIR= # set while a daemon of ours runs
+
+daemon_answers() { docker version >/dev/null 2>&1; }
+
+# Uses the daemon that runs, else starts a private one: its own socket and its own images, so that nothing of an
+# installation that is switched off wakes up with it.
+start_daemon() {
+  require docker docker.io
+  daemon_answers && return
+  ((EUID == 0)) || die "no Docker daemon answers, and only root can start one"
+  require dockerd docker.io
+  mkdir -p "$CACHE/docker"
+  DAEMON_DIR=$(mktemp -d /tmp/tatami-docker.XXXXXX)
+  export DOCKER_HOST=unix://$DAEMON_DIR/docker.sock
+  say "starting a Docker daemon (log: $CACHE/docker.log)"
+  # A session of its own, so that Ctrl-C leaves it standing for the clean-up.
+  setsid dockerd --host "$DOCKER_HOST" --data-root "$CACHE/docker" --exec-root "$DAEMON_DIR/exec" \
+    --pidfile "$DAEMON_DIR/pid" </dev/null >"$CACHE/docker.log" 2>&1 &
+  await_daemon
+}
+
+await_daemon() {
+  local deadline=$((SECONDS + 60))
+  until daemon_answers; do
+    if ((SECONDS >= deadline)) || ! kill -0 $! 2>/dev/null; then
+      tail -n 20 "$CACHE/docker.log" >&2
+      die "the Docker daemon does not start"
+    fi
+    sleep 0.2
+  done
+}
+
+# Stops the daemon only if start_daemon started it.
+stop_daemon() {
+  local pid dir=$DAEMON_DIR
+  [[ -n $dir ]] || return 0
+  DAEMON_DIR=
+  if pid=$(cat "$dir/pid" 2>/dev/null); then
+    say "stopping the Docker daemon"
+    kill "$pid" 2>/dev/null || true
+    wait 2>/dev/null || true
+  fi
+  rm -rf "$dir"
+}
+
+# Compose 2 as a plugin, or either version as a program.
+compose() {
+  if docker compose version >/dev/null 2>&1; then
+    docker compose "$@"
+  else
+    docker-compose "$@"
+  fi
+}
+
+require_compose() { docker compose version >/dev/null 2>&1 || require docker-compose docker-compose; }
+
+has_image() { docker image inspect "$1" >/dev/null 2>&1; }
+
+# quietly LOG COMMAND...: silent while all goes well; on failure, the end of what it printed.
+quietly() {
+  local log=$CACHE/$1
+  shift
+  "$@" >"$log" 2>&1 </dev/null && return
+  tail -n 30 "$log" >&2
+  die "failed: $* (all of it: $log)"
+}
+
+# The classic builder is all the images need, and all some machines have.
+build() { DOCKER_BUILDKIT=0 quietly docker-build.log docker build "$@"; }
