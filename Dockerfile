@@ -7,7 +7,7 @@ FROM debian:bookworm-slim AS manifests
 WORKDIR /src
 COPY . .
 RUN find . -type f ! -name '*.rs' ! -name Cargo.toml ! -name Cargo.lock ! -path './.cargo/*' -delete \
- && find . -type f -name '*.rs' -exec sh -c 'echo "pub fn main() {}" | tee "$@" >/dev/null' sh {} + \
+ && find . -type f -name '*.rs' -exec sh -c 'echo "pub fn main() { }" | tee "$@" >/dev/null' sh {} + \
  && find . -type d -empty -delete
 
 FROM rust:1.95-bookworm AS build

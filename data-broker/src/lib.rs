@@ -1,1 +1,91 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+pub mod config;
+pub mod domain;
+mod handlers;
+mod live;
+mod router;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, extract::FromRef};
+use common::{
+    engine::{Engines, EventLog, TicketStore},
+    http::{
+        Shape,
+        server::{HttpServer, Layers},
+    },
+    tenancy::Topics,
+};
+
+pub use crate::config::Config;
+use crate::live::Live;
+
+/// Name of the service.
+pub const SERVICE: &str = "data-broker";
+/// The default settings.
+pub const DEFAULT_CONFIG: &str = include_str!("../config.default.toml");
+
+#[derive(Clone, FromRef)]
+struct AppState {
+    config: Arc<Config>,
+    log: EventLog,
+    tickets: TicketStore,
+}
+
+/// The service, bound and not serving yet.
+pub struct Server {
+    http: HttpServer,
+    router: Router,
+    live: Live,
+    engines: Engines,
+}
+
+impl Server {
+    /// Binds the listener and prepares socket.io.
+    pub async fn bind(config: Config, engines: Engines) -> anyhow::Result<Self> {
+        config.validate()?;
+        let http = HttpServer::bind(&config.listen, engines.http).await?;
+        let (live, socketio) = Live::new(&config, &engines)?;
+        let state =
+            AppState { config: Arc::new(config), log: engines.log.clone(), tickets: engines.tickets.clone() };
+        let layers = Layers {
+            service: SERVICE,
+            shape: Shape::Message,
+            key: engines.client.key().clone(),
+            clock: engines.clock.clone(),
+            settings: engines.http,
+        };
+        // socket.io answers in its own way, so it stands in front of the layers of the API.
+        let router = layers.wrap(router::router(state)).layer(socketio);
+        Ok(Self { http, router, live, engines })
+    }
+
+    /// The bound address.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.http.local_addr()
+    }
+
+    /// Serves until the end is asked for.
+    pub async fn run(self) {
+        let shutdown = self.engines.shutdown;
+        let live = self.live.clone();
+        let stop = shutdown.clone();
+        shutdown.spawn("live", async move {
+            stop.unless_requested(live.run()).await;
+        });
+        self.http.run(self.router, shutdown.clone()).await;
+        self.live.close();
+    }
+}
+
+/// How this service finds the topics that it reads itself: through its own rules, without asking over HTTP.
+#[derive(Clone)]
+struct OwnTopics {
+    config: Arc<Config>,
+    log: EventLog,
+}
+
+/// Engine.IO timings of the original (dojot-api.md 4.3).
+const PING_INTERVAL: Duration = Duration::from_secs(25);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);

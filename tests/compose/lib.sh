@@ -108,24 +108,35 @@ stop_daemon() {
   rm -rf "$dir"
 }
 
-# Compose 2 as a plugin, or either version as a program.
+# Compose 2 is a plugin, Compose 1 a program; COMPOSE, if set, decides.
+COMPOSE=${COMPOSE:-}
 compose() {
-  if docker compose version >/dev/null 2>&1; then
-    docker compose "$@"
-  else
-    docker-compose "$@"
-  fi
+  # shellcheck disable=SC2086 # it may be two words
+  $COMPOSE "$@"
 }
 
-require_compose() { docker compose version >/dev/null 2>&1 || require docker-compose docker-compose; }
+require_compose() {
+  [[ -z $COMPOSE ]] || return 0
+  if docker compose version >/dev/null 2>&1; then
+    COMPOSE="docker compose"
+  else
+    require docker-compose docker-compose
+    COMPOSE=docker-compose
+  fi
+}
 
 has_image() { docker image inspect "$1" >/dev/null 2>&1; }
 
 # quietly LOG COMMAND...: silent while all goes well; on failure, the end of what it printed.
 quietly() {
-  local log=$CACHE/$1
+  local log=$CACHE/$1 status
   shift
-  "$@" >"$log" 2>&1 </dev/null && return
+  # Not under `if`: that would switch off `set -e` inside the command.
+  set +e
+  (set -e; "$@") >"$log" 2>&1 </dev/null
+  status=$?
+  set -e
+  ((status == 0)) && return
   tail -n 30 "$log" >&2
   die "failed: $* (all of it: $log)"
 }

@@ -9,9 +9,9 @@ usage() {
   cat <<'TEXT'
 Stand-ins for the public images that Dockerfile and docker-compose.yml name.
 
-  standins.sh            for each image: keep it, else pull it, else build a stand-in under its name
-  standins.sh --rebuild  build every stand-in anew, even where an image is present
-  standins.sh --list     the images, and where each came from
+  standins.sh                       for each image: keep it, else pull it, else build a stand-in under its name
+  standins.sh --rebuild [IMAGE...]  build stand-ins anew, all or these, even where an image is present
+  standins.sh --list                the images, and where each came from
 
 A stand-in answers to the environment variables, volumes, ports and user that docker-compose.yml relies on, and to
 nothing more. It holds Debian's PostgreSQL and Redis, the mongod and Kafka that tests/engines/engines.sh fetches, and
@@ -145,14 +145,18 @@ stand_in() {
 
 # Debian comes first in images(), and the others build on it.
 provide() {
-  local rebuild=$1 image
-  mkdir -p "$CACHE"
+  local image
   for image in $(images); do
-    if [[ $rebuild == no ]]; then
-      if has_image "$image" || pull "$image"; then continue; fi
-    fi
-    stand_in "$image"
+    has_image "$image" || pull "$image" || stand_in "$image"
   done
+}
+
+# rebuild IMAGE...: these, or all.
+rebuild() {
+  local image
+  # shellcheck disable=SC2046 # names have no spaces
+  (($#)) || set -- $(images)
+  for image in "$@"; do stand_in "$image"; done
 }
 
 cleanup() {
@@ -170,11 +174,12 @@ main() {
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
   start_daemon
+  mkdir -p "$CACHE"
   case ${1:-} in
-    '') provide no; list ;;
-    --rebuild) provide yes; list ;;
-    --list) list ;;
+    '') provide ;;
+    --rebuild) rebuild "${@:2}" ;;
   esac
+  list
 }
 
 main "$@"

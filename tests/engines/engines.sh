@@ -241,7 +241,7 @@ require_fetched() {
 # a container nothing may ever reap them.
 start_time() {
   local stat fields
-  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
   read -ra fields <<<"${stat##*) }" # the name before it may hold spaces
   [[ ${fields[0]} != Z ]] && echo "${fields[19]}"
 }
@@ -256,7 +256,9 @@ spawn() {
     ulimit -n "$(ulimit -Hn)" # Kafka keeps several files open per topic
     exec setsid "$@" </dev/null >>"$home/log" 2>&1
   ) &
-  echo "$! $(start_time "$!" || echo gone)" >"$home/pid"
+  # Nothing here starts a process: a signal to all of them could make that fail,
+  # and the engine would be lost.
+  { printf '%s ' "$!"; start_time "$!" || echo gone; } >"$home/pid"
 }
 
 # The process id of a running engine, or failure.
@@ -491,9 +493,9 @@ log.index.size.max.bytes=262144
 log.cleaner.dedupe.buffer.size=4194304
 
 # After a crash the controller turns the broker away until its former session
-# has run out; 9 s by default.
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
+# has run out, by default 9 s. Much shorter, and a busy machine loses the broker.
+broker.session.timeout.ms=6000
+broker.heartbeat.interval.ms=1000
 
 # Retention and deletion must happen while a test waits.
 log.initial.task.delay.ms=1000
@@ -527,9 +529,13 @@ launch_kafka() {
     kafka.Kafka "$1/server.properties"
 }
 
-# The port opens before the broker serves; kcat then asks it for metadata.
+# The port opens before the broker serves, and after a restart it describes its
+# topics a while before it leads them again: then they have leader -1.
 answers_kafka() {
-  port_open "$1" && kcat -L -b "127.0.0.1:$1" -m 2 2>/dev/null | grep -q '^ 1 brokers:'
+  local metadata
+  port_open "$1" || return 1
+  metadata=$(kcat -L -b "127.0.0.1:$1" -m 2 2>/dev/null) || return 1
+  [[ $metadata == *' 1 brokers:'* && $metadata != *', leader -1,'* ]]
 }
 
 url_kafka() { echo "127.0.0.1:$1"; }
@@ -545,22 +551,28 @@ is_external() {
   [[ -n ${!variable:-} ]]
 }
 
-# Until it answers, it dies or time is up.
+# Until it answers, it dies, time is up or the start is called off.
 await() {
   local engine=$1 home=$2 deadline=$((SECONDS + START_SECONDS)) port
   port=$(<"$home/port")
   until "answers_$engine" "$port"; do
+    [[ -z $CALLED_OFF ]] || return 1
     pid_of "$home" >/dev/null || return 1
     ((SECONDS < deadline)) || return 1
     sleep 0.1
   done
 }
 
+# Runs beside the others in a process of its own. A signal must not end that
+# between starting the engine and noting its process id, so it sets a flag.
+CALLED_OFF=
 begin_engine() {
   local engine=$1 home=$2 port=$3
+  trap 'CALLED_OFF=yes' TERM HUP
   mkdir -p "$home"
   echo "$port" >"$home/port"
   "prepare_$engine" "$home" "$port" >>"$home/log" 2>&1
+  [[ -z $CALLED_OFF ]]
   "launch_$engine" "$home"
   await "$engine" "$home"
   say "$engine answers on 127.0.0.1:$port after $SECONDS s"
@@ -663,6 +675,7 @@ STARTERS=()
 
 # The starters first, or one of them could start an engine behind our back.
 abort_start() {
+  trap '' INT TERM HUP # an impatient second Ctrl-C must not leave engines behind
   ((${#STARTERS[@]} == 0)) || kill "${STARTERS[@]}" 2>/dev/null || true
   wait
   stop_all "$1"

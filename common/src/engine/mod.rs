@@ -3,11 +3,13 @@
 pub mod event_log;
 pub mod history_store;
 pub mod outbox;
+pub mod shared_tail;
 pub mod sql;
 pub mod ticket_store;
 
 pub use event_log::EventLog;
 pub use history_store::HistoryStore;
+pub use shared_tail::{SharedTail, TailLease};
 pub use sql::{Sql, SqlEngine};
 pub use ticket_store::TicketStore;
 

@@ -1,0 +1,56 @@
+//! Settings of data-broker.
+
+use std::collections::HashMap;
+
+use common::{engine::event_log::TopicProfile, wire::Subject};
+use serde::Deserialize;
+
+/// Section `data_broker`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address of the API and of socket.io.
+    pub listen: String,
+    /// How long a socket.io token may wait for its use, in seconds.
+    pub token_lifetime_s: u64,
+    /// Most records that wait for one slow socket before it loses some.
+    pub socket_queue: usize,
+    /// How topics are created: subject to profile, and `default` for the others.
+    pub topics: HashMap<String, Profile>,
+}
+
+/// How topics of a subject are created.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    partitions: i32,
+    replication: i32,
+    retention_ms: i64,
+}
+
+impl Config {
+    const DEFAULT: &'static str = "default";
+
+    /// Says what is wrong before anything starts.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.topics.contains_key(Self::DEFAULT),
+            "data_broker.topics.default is missing: it gives partitions, replication and retention_ms"
+        );
+        for (subject, profile) in &self.topics {
+            let sensible = profile.partitions > 0 && profile.replication > 0 && profile.retention_ms > 0;
+            anyhow::ensure!(sensible, "data_broker.topics.{subject}: all values must be greater than 0");
+        }
+        Ok(())
+    }
+
+    /// The profile of a subject.
+    pub fn profile(&self, subject: &Subject) -> Option<TopicProfile> {
+        let profile = self.topics.get(subject.as_str()).or_else(|| self.topics.get(Self::DEFAULT))?;
+        Some(TopicProfile {
+            partitions: profile.partitions,
+            replication: profile.replication,
+            retention_ms: profile.retention_ms,
+        })
+    }
+}

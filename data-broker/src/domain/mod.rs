@@ -1,0 +1,4 @@
+//! Rules without I/O.
+
+pub mod filter;
+pub mod live_event;

@@ -1,0 +1,43 @@
+//! Topics and socket.io tokens.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use common::{
+    engine::{EventLog, TicketStore},
+    http::{Caller, Problem, caller::ServiceCaller},
+    wire::{Subject, Topic},
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{config::Config, live::TOKENS};
+
+/// Creates the topic of the caller's tenant for a subject, unless it exists (dojot-api.md 4.2).
+pub(crate) async fn allocate_topic(
+    ServiceCaller(Caller { tenant, .. }): ServiceCaller,
+    Path(subject): Path<String>,
+    State(config): State<Arc<Config>>,
+    State(log): State<EventLog>,
+) -> Result<Json<Value>, Problem> {
+    let subject = Subject::parse(&subject).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let topic = Topic::new(&tenant, &subject);
+    let profile = config.profile(&subject).ok_or_else(|| Problem::internal("no default topic profile"))?;
+    log.create_topic(&topic, profile).await?;
+    Ok(Json(json!({ "topic": topic.as_str() })))
+}
+
+/// Gives a token that opens one socket of the caller's tenant (dojot-api.md 4.3).
+pub(crate) async fn issue_token(
+    caller: Caller,
+    State(config): State<Arc<Config>>,
+    State(tickets): State<TicketStore>,
+) -> Result<Json<Value>, Problem> {
+    let token = Uuid::new_v4().to_string();
+    let holder = serde_json::to_vec(&caller).map_err(Problem::internal)?;
+    tickets.put(TOKENS, &token, &holder, Duration::from_secs(config.token_lifetime_s)).await?;
+    Ok(Json(json!({ "token": token })))
+}
