@@ -32,7 +32,11 @@ RUN apt-get update \
 COPY --from=build /src/target/release/tatami /usr/local/bin/tatami
 # The numbers, not the name: Kubernetes can then check that the user is not root.
 USER 10001:10001
-ENV TATAMI_DATA_DIR=/data
+# The defaults are on loopback, which nobody outside the container reaches.
+ENV TATAMI_DATA_DIR=/data \
+    TATAMI_GATEWAY__LISTEN=0.0.0.0:8000 \
+    TATAMI_IOT_AGENT_MQTT__LISTEN=0.0.0.0:1883 \
+    TATAMI_IOT_AGENT_MQTT__LISTEN_TLS=0.0.0.0:8883
 WORKDIR /data
 VOLUME /data
 EXPOSE 8000 1883 8883

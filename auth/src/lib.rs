@@ -1,1 +1,128 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+mod access;
+pub mod config;
+mod domain;
+mod first_start;
+mod handlers;
+mod keys;
+mod passwords;
+mod router;
+mod storage;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{Router, extract::FromRef};
+use common::{
+    clock::Clock,
+    engine::{Engines, outbox::Outbox},
+    http::{
+        Shape,
+        server::{HttpServer, Layers},
+    },
+    tenancy::Topics,
+};
+use secrecy::SecretString;
+use tokio::sync::oneshot;
+
+pub use crate::config::Config;
+use crate::{
+    access::AccessCache,
+    first_start::FirstStart,
+    keys::KeyRing,
+    passwords::Passwords,
+    storage::{AccessRepository, FirstStartRepository, KeyRepository, UserRepository},
+};
+
+/// Name of the service.
+pub const SERVICE: &str = "auth";
+/// The default settings.
+pub const DEFAULT_CONFIG: &str = include_str!("../config.default.toml");
+
+#[derive(Clone, FromRef)]
+struct AppState {
+    config: Arc<Config>,
+    users: UserRepository,
+    access: AccessCache,
+    keys: KeyRing,
+    passwords: Passwords,
+    clock: Clock,
+}
+
+/// The service, bound and not serving yet.
+pub struct Server {
+    http: HttpServer,
+    router: Router,
+    access: AccessCache,
+    topics: Topics,
+    first_start: FirstStart,
+    engines: Engines,
+}
+
+impl Server {
+    /// Binds the listener; does not wait for the database.
+    pub async fn bind(config: Config, engines: Engines) -> anyhow::Result<Self> {
+        config.validate()?;
+        let http = HttpServer::bind(&config.listen, engines.http).await?;
+        let (shutdown, clock) = (&engines.shutdown, engines.clock.clone());
+        let database_ready = engines.readiness.register("auth database");
+        let sql = engines.sql.open(SERVICE, sqlx::migrate!("./migrations"), database_ready, shutdown)?;
+        let topics = Topics::new(engines.client.clone(), SERVICE);
+        let outbox =
+            Outbox::start(sql.clone(), engines.log.clone(), topics.clone(), clock.clone(), shutdown);
+        let access = AccessCache::new(AccessRepository::new(sql.clone()), config.access_cache_s);
+        let keys = KeyRing::new(KeyRepository::new(sql.clone()), clock.clone());
+        let passwords = Passwords::new(config.password_queue);
+        let first_start = FirstStart {
+            repository: FirstStartRepository::new(sql.clone(), outbox.clone(), clock.clone()),
+            keys: keys.clone(),
+            passwords: passwords.clone(),
+            admin_password: config::unless_empty(&config.admin_password),
+            show: None,
+            ready: engines.readiness.register("auth first start"),
+            hash: None,
+        };
+        let users = UserRepository::new(sql, outbox, clock.clone());
+        let state = AppState {
+            config: Arc::new(config),
+            users,
+            access: access.clone(),
+            keys,
+            passwords,
+            clock: clock.clone(),
+        };
+        let layers = Layers {
+            service: SERVICE,
+            shape: Shape::MessageStatus,
+            key: engines.client.key().clone(),
+            clock,
+            settings: engines.http,
+        };
+        let router = layers.wrap(router::router(state));
+        Ok(Self { http, router, access, topics, first_start, engines })
+    }
+
+    /// The bound address.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.http.local_addr()
+    }
+
+    /// Gives the password of the user `admin` when this start generates one, for showing it once. Nothing comes when
+    /// it is known already. Without a call the password is logged.
+    pub fn initial_admin_password(&mut self) -> oneshot::Receiver<SecretString> {
+        let (sender, receiver) = oneshot::channel();
+        self.first_start.show = Some(sender);
+        receiver
+    }
+
+    /// Serves until the end is asked for.
+    pub async fn run(self) {
+        let shutdown = self.engines.shutdown.clone();
+        self.access.follow(&self.engines, self.topics);
+        let (first_start, stop) = (self.first_start, shutdown.clone());
+        shutdown.spawn("first start", async move {
+            stop.unless_requested(first_start.run()).await;
+        });
+        self.http.run(self.router, shutdown).await;
+    }
+}

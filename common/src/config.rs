@@ -31,6 +31,14 @@ pub struct AdminSettings {
     pub listen: String,
 }
 
+/// Section `history_store`: what holds for both engines.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistorySettings {
+    /// How long readings are kept, in seconds.
+    pub expiry_s: u64,
+}
+
 /// Section `urls`: where the other services are.
 pub type UrlSettings = HashMap<Service, String>;
 

@@ -115,7 +115,17 @@ build_image() {
   local began=$SECONDS
   say "building the image (log: $CACHE/docker-build.log)"
   quietly docker-build.log stack build
+  remove_superseded
   say "tatami: $(($(docker image inspect -f '{{.Size}}' tatami) / 1000000)) MB after $((SECONDS - began)) s"
+}
+
+# The classic builder's cache is untagged images, gigabytes each for a compiled workspace. Those that the last build
+# made no use of go; in a daemon that is not ours, they may be someone else's.
+remove_superseded() {
+  [[ -n $DAEMON_DIR ]] || return 0
+  docker images -q --filter dangling=true |
+    grep -vxFf <(sed -nE 's/^ ---> ([0-9a-f]{12})$/\1/p' "$CACHE/docker-build.log") |
+    xargs -r docker rmi >/dev/null 2>&1 || true
 }
 
 start_platform() {

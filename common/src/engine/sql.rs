@@ -123,6 +123,15 @@ impl SqlEngine {
         Ok(Sql { pool, begin, migrated: is_migrated })
     }
 
+    /// Whether the engine answers, without opening a service's database.
+    pub async fn check(&self) -> Result<(), SqlError> {
+        if let Self::Postgres(settings) = self {
+            sqlx::any::install_default_drivers();
+            sqlx::query("SELECT 1").execute(&Self::postgres_pool(settings, "public")?).await?;
+        }
+        Ok(())
+    }
+
     fn postgres_pool(settings: &PostgresSettings, service: &str) -> Result<AnyPool, SqlError> {
         let schema = schema_of(service);
         let set_path: Arc<str> =
@@ -172,9 +181,22 @@ impl SqlEngine {
             backoff.wait().await;
         }
         info!(service, "the database is ready");
-        ready.ready();
-        // The flag stays true for as long as the service lives.
+        // Nobody listens any more only when the service is gone.
         let _ = migrated.send(true);
+        Self::keep_checking(&pool, &ready).await;
+    }
+
+    /// Readiness follows the engine: it may go away and come back.
+    async fn keep_checking(pool: &AnyPool, ready: &ReadyFlag) {
+        let mut every = tokio::time::interval(Duration::from_secs(2));
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            match sqlx::query("SELECT 1").execute(pool).await {
+                Ok(_) => ready.ready(),
+                Err(error) => ready.not_ready(format!("database: {error}")),
+            }
+        }
     }
 
     async fn migrate(
@@ -218,11 +240,5 @@ impl Sql {
         let mut migrated = self.migrated.clone();
         // The sender goes away only when the process ends.
         let _ = migrated.wait_for(|done| *done).await;
-    }
-
-    /// Whether the engine answers, for readiness.
-    pub async fn check(&self) -> Result<(), SqlError> {
-        sqlx::query("SELECT 1").execute(self.pool()?).await?;
-        Ok(())
     }
 }

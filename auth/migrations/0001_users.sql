@@ -1,0 +1,94 @@
+-- Last identifier given, per kind of thing; and what was done once (`bootstrap`).
+CREATE TABLE counters (
+    name TEXT PRIMARY KEY,
+    value BIGINT NOT NULL
+);
+
+-- A tenant is there for as long as it has users.
+CREATE TABLE tenants (
+    name TEXT PRIMARY KEY,
+    users BIGINT NOT NULL
+);
+
+CREATE TABLE users (
+    id BIGINT PRIMARY KEY,
+    username TEXT NOT NULL,
+    name TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    email TEXT NOT NULL,
+    profile TEXT NOT NULL,
+    -- PHC text; NULL until the user has set a first password.
+    password_hash TEXT,
+    -- `iss` of the user's tokens: replacing it ends them all.
+    credential_key TEXT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    created_by BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX users_username ON users (username);
+CREATE UNIQUE INDEX users_email ON users (LOWER(email));
+CREATE INDEX users_tenant ON users (tenant);
+
+CREATE TABLE groups (
+    id BIGINT PRIMARY KEY,
+    name TEXT NOT NULL,
+    description TEXT,
+    created_ms BIGINT NOT NULL,
+    created_by BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX groups_name ON groups (name);
+
+CREATE TABLE permissions (
+    id BIGINT PRIMARY KEY,
+    name TEXT NOT NULL,
+    path TEXT NOT NULL,
+    method TEXT NOT NULL,
+    -- permit, deny or notApplicable
+    permission TEXT NOT NULL,
+    -- system, api or notApplicable
+    type TEXT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    created_by BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX permissions_name ON permissions (name);
+
+CREATE TABLE user_groups (
+    user_id BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    group_id BIGINT NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
+    PRIMARY KEY (user_id, group_id)
+);
+CREATE INDEX user_groups_group ON user_groups (group_id);
+
+CREATE TABLE group_permissions (
+    group_id BIGINT NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
+    permission_id BIGINT NOT NULL REFERENCES permissions (id) ON DELETE CASCADE,
+    PRIMARY KEY (group_id, permission_id)
+);
+CREATE INDEX group_permissions_permission ON group_permissions (permission_id);
+
+CREATE TABLE user_permissions (
+    user_id BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    permission_id BIGINT NOT NULL REFERENCES permissions (id) ON DELETE CASCADE,
+    PRIMARY KEY (user_id, permission_id)
+);
+CREATE INDEX user_permissions_permission ON user_permissions (permission_id);
+
+-- Keys that sign tokens; the newest signs, all verify.
+CREATE TABLE signing_keys (
+    kid TEXT PRIMARY KEY,
+    -- PKCS #1, DER, base64.
+    private_key TEXT NOT NULL,
+    created_ms BIGINT NOT NULL
+);
+
+CREATE TABLE outbox (
+    id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    record_key TEXT,
+    value TEXT NOT NULL
+);
+CREATE TABLE outbox_lease (
+    name TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    expires_ms BIGINT NOT NULL
+);

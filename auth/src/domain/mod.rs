@@ -1,0 +1,7 @@
+//! Rules, without I/O.
+
+pub(crate) mod bootstrap;
+pub(crate) mod decide;
+pub(crate) mod secret;
+pub(crate) mod token;
+pub(crate) mod user;

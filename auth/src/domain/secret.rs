@@ -1,0 +1,34 @@
+//! Random texts.
+
+use rand::Rng;
+
+/// Letters and digits that nobody takes for one another on paper.
+const READABLE: &[u8] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+const LETTERS_AND_DIGITS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+
+/// A password that a person can copy from a screen, with 92 bits of chance.
+pub(crate) fn readable_password() -> String {
+    pick(READABLE, 16)
+}
+
+/// A new `iss` for a user's tokens: 32 characters, as Kong makes them (dojot-api.md 1.2).
+pub(crate) fn credential_key() -> String {
+    pick(LETTERS_AND_DIGITS, 32)
+}
+
+fn pick(from: &[u8], length: usize) -> String {
+    let mut random = rand::rng();
+    (0..length).map(|_| char::from(from[random.random_range(0..from.len())])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_have_their_length_and_differ() {
+        assert_eq!(readable_password().len(), 16);
+        assert_eq!(credential_key().len(), 32);
+        assert_ne!(credential_key(), credential_key());
+    }
+}

@@ -1,0 +1,47 @@
+//! The policy decision point.
+
+use axum::{Json, extract::State};
+use common::{
+    clock::Clock,
+    http::{Problem, caller::ServiceCaller},
+};
+use serde_json::{Value, json};
+
+use super::body::Document;
+use crate::{access::AccessCache, domain::token::TokenError, keys::KeyRing};
+
+/// Tells the gateway who holds a token and whether the request is permitted (dojot-api.md 2.7).
+pub(crate) async fn decide(
+    _: ServiceCaller,
+    State(keys): State<KeyRing>,
+    State(access): State<AccessCache>,
+    State(clock): State<Clock>,
+    Document(body): Document,
+) -> Result<Json<Value>, Problem> {
+    let action = member(&body, "action", "Missing action")?;
+    let token = member(&body, "jwt", "Missing JWT")?;
+    let resource = member(&body, "resource", "Missing resource")?;
+    let claims = keys.verify(token).await??;
+    if claims.exp <= clock.now_s() {
+        return Err(TokenError::Expired.into());
+    }
+    let holder = access.of(claims.userid).await?;
+    let holder = holder
+        .filter(|user| user.credential_key == claims.iss && user.tenant.as_str() == claims.service)
+        .ok_or(TokenError::UnknownIssuer)?;
+    let decision = holder.rules.decide(action, resource).as_str();
+    metrics::counter!("auth_decisions_total", "decision" => decision).increment(1);
+    Ok(Json(json!({
+        "decision": decision,
+        "status": "ok",
+        "tenant": holder.tenant,
+        "username": holder.username,
+        "userid": claims.userid,
+        "expires": claims.exp,
+    })))
+}
+
+fn member<'a>(body: &'a Value, key: &str, missing: &str) -> Result<&'a str, Problem> {
+    let text = body.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    text.ok_or_else(|| Problem::bad_request(missing))
+}

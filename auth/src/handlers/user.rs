@@ -1,0 +1,187 @@
+//! Users (dojot-api.md 2.2).
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    http::StatusCode,
+};
+use common::{clock::date_of, http::Problem};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{actor::Actor, body::Document, done};
+use crate::{
+    access::AccessCache,
+    config::{Config, unless_empty},
+    domain::{
+        bootstrap::ADMIN,
+        secret::readable_password,
+        user::{Details, NewUser, Reference, User},
+    },
+    passwords::Passwords,
+    storage::{UserError, UserRepository},
+};
+
+/// A user as clients see it: every value is a text.
+#[derive(Debug, Serialize)]
+struct UserOut {
+    id: String,
+    name: String,
+    username: String,
+    service: String,
+    email: String,
+    profile: String,
+    created_date: String,
+    created_by: String,
+}
+
+impl From<User> for UserOut {
+    fn from(user: User) -> Self {
+        Self {
+            id: user.id.to_string(),
+            name: user.name,
+            username: user.username,
+            service: user.tenant.to_string(),
+            email: user.email,
+            profile: user.profile,
+            created_date: date_of(user.created_ms).format("%Y-%m-%d %H:%M:%S%.6f").to_string(),
+            created_by: user.created_by.to_string(),
+        }
+    }
+}
+
+/// Lists users, all or those with a text in their user name.
+pub(crate) async fn list_users(
+    actor: Actor,
+    Query(filters): Query<HashMap<String, String>>,
+    State(users): State<UserRepository>,
+) -> Result<Json<Value>, Problem> {
+    let username = filters.get("username").map(String::as_str).unwrap_or_default();
+    let found = if username.contains('\0') { Vec::new() } else { users.list(&actor.scope, username).await? };
+    if found.is_empty() {
+        return Err(Problem::not_found("No results found with these filters"));
+    }
+    let found: Vec<UserOut> = found.into_iter().map(UserOut::from).collect();
+    Ok(Json(json!({ "users": found })))
+}
+
+/// Shows a user.
+pub(crate) async fn get_user(
+    actor: Actor,
+    Path(user): Path<String>,
+    State(users): State<UserRepository>,
+) -> Result<Json<Value>, Problem> {
+    let user = lookup(&users, &actor, &user).await?;
+    Ok(Json(json!({ "user": UserOut::from(user) })))
+}
+
+/// Creates a user, who joins the groups of the profile. dojot answers an array.
+pub(crate) async fn create_user(
+    actor: Actor,
+    State(users): State<UserRepository>,
+    State(passwords): State<Passwords>,
+    State(config): State<Arc<Config>>,
+    Document(body): Document,
+) -> Result<Json<Value>, Problem> {
+    let new = NewUser::parse(&body).map_err(Problem::bad_request)?;
+    if !actor.scope.includes(&new.details.tenant) {
+        return Err(Problem::forbidden());
+    }
+    let in_use = in_use(&new.username, &new.details.email);
+    users.check_free(&new.username, &new.details.email).await.map_err(&in_use)?;
+    let fixed = unless_empty(&config.user_initial_password);
+    let password = fixed.clone().unwrap_or_else(|| SecretString::from(readable_password()));
+    let hash = passwords.hash(password.clone()).await?;
+    let may_join = |group| actor.may_give(group);
+    let (user, joined, not_joined) =
+        users.insert(new, hash, actor.user_id, may_join).await.map_err(&in_use)?;
+    let mut answer = json!({
+        "user": UserOut::from(user),
+        "groups": joined,
+        "could not add": not_joined,
+        "message": "user created",
+    });
+    if fixed.is_none() {
+        // Without a mail server this is the only way to tell it.
+        answer["initialPassword"] = password.expose_secret().into();
+    }
+    Ok(Json(json!([answer, 200])))
+}
+
+/// Changes name, e-mail address or tenant of a user.
+pub(crate) async fn update_user(
+    actor: Actor,
+    Path(user): Path<String>,
+    State(users): State<UserRepository>,
+    State(access): State<AccessCache>,
+    Document(body): Document,
+) -> Result<Json<Value>, Problem> {
+    let user = lookup(&users, &actor, &user).await?;
+    let same_name = |name: &Value| name.is_null() || name.as_str() == Some(&user.username);
+    if !body.get("username").is_none_or(same_name) {
+        return Err(Problem::bad_request("usernames can't be updated"));
+    }
+    let to = Details::parse(&body, &user.username).map_err(Problem::bad_request)?;
+    if to.tenant != user.tenant {
+        if user.username == ADMIN {
+            return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Can't edit service of admin"));
+        }
+        if !actor.scope.includes(&to.tenant) {
+            return Err(Problem::forbidden());
+        }
+    }
+    users.update(&actor.scope, user.id, &to).await.map_err(problem)?;
+    access.forget(Some(user.id));
+    Ok(done("ok"))
+}
+
+/// Removes a user with all tokens.
+pub(crate) async fn delete_user(
+    actor: Actor,
+    Path(user): Path<String>,
+    State(users): State<UserRepository>,
+    State(access): State<AccessCache>,
+) -> Result<Json<Value>, Problem> {
+    let user = lookup(&users, &actor, &user).await?;
+    if user.id == actor.user_id {
+        return Err(Problem::bad_request("a user can't remove himself"));
+    }
+    if user.username == ADMIN {
+        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Can't delete the admin user"));
+    }
+    users.delete(&actor.scope, user.id).await.map_err(problem)?;
+    access.forget(Some(user.id));
+    Ok(done("User removed"))
+}
+
+async fn lookup(users: &UserRepository, actor: &Actor, user: &str) -> Result<User, Problem> {
+    // No user name has a NUL, and PostgreSQL does not take it.
+    if user.contains('\0') {
+        return Err(problem(UserError::Unknown));
+    }
+    let found = users.find(&actor.scope, &Reference::parse(user)).await?;
+    found.ok_or_else(|| problem(UserError::Unknown))
+}
+
+/// Says which of the two is in use, as `POST /user` does.
+fn in_use(username: &str, email: &str) -> impl Fn(UserError) -> Problem + use<> {
+    let username = format!("Username {username} is in use.");
+    let email = format!("E-mail {email} is in use.");
+    move |error| match error {
+        UserError::UsernameTaken => Problem::bad_request(username.clone()),
+        UserError::EmailTaken => Problem::bad_request(email.clone()),
+        other => problem(other),
+    }
+}
+
+fn problem(error: UserError) -> Problem {
+    match error {
+        UserError::Unknown => Problem::not_found("Unknown user id"),
+        UserError::EmailTaken => Problem::bad_request("email already in use"),
+        UserError::UsernameTaken => Problem::bad_request("username already in use"),
+        UserError::Storage(error) => error.into(),
+    }
+}

@@ -1,0 +1,169 @@
+//! The keys that sign and verify tokens.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use common::{
+    clock::Clock,
+    engine::sql::SqlError,
+    http::Problem,
+    wire::Claims,
+};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use openssl::{error::ErrorStack, pkey::Private, rsa::Rsa};
+use serde::Serialize;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::{
+    domain::token::{ALGORITHM, TokenError, Unverified},
+    storage::{KeyRepository, StoredKey},
+};
+
+const BITS: u32 = 2048;
+
+/// Signs with the newest key and verifies with all of them. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct KeyRing(Arc<Inner>);
+
+struct Inner {
+    repository: KeyRepository,
+    clock: Clock,
+    keys: RwLock<Arc<Keys>>,
+    /// When the keys were last read, milliseconds since the epoch.
+    read_at: Mutex<i64>,
+}
+
+#[derive(Default)]
+struct Keys {
+    signing: Option<(Header, EncodingKey)>,
+    verifying: HashMap<String, DecodingKey>,
+    published: Vec<PublishedKey>,
+}
+
+/// A key as others may know it (RFC 7517).
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PublishedKey {
+    kty: &'static str,
+    #[serde(rename = "use")]
+    purpose: &'static str,
+    alg: &'static str,
+    kid: String,
+    n: String,
+    e: String,
+}
+
+impl KeyRing {
+    /// Tokens may name keys that nobody knows; the database is asked no more often than this for them.
+    const READ_AGAIN_AFTER_MS: i64 = 1000;
+
+    pub(crate) fn new(repository: KeyRepository, clock: Clock) -> Self {
+        Self(Arc::new(Inner { repository, clock, keys: RwLock::default(), read_at: Mutex::new(0) }))
+    }
+
+    /// Reads the keys, after making the first one when there is none.
+    pub(crate) async fn prepare(&self) -> anyhow::Result<()> {
+        self.read().await?;
+        if self.keys().signing.is_none() {
+            let created_ms = self.0.clock.now_ms();
+            let private_key = tokio::task::spawn_blocking(generate).await??;
+            let kid = Uuid::new_v4().simple().to_string();
+            self.0.repository.insert_first(&StoredKey { kid, private_key, created_ms }).await?;
+            self.read().await?;
+        }
+        Ok(())
+    }
+
+    /// Signs a token.
+    pub(crate) fn sign(&self, claims: &Claims) -> Result<String, Problem> {
+        let keys = self.keys();
+        let (header, key) = keys.signing.as_ref().ok_or_else(|| Problem::unavailable("signing key"))?;
+        jsonwebtoken::encode(header, claims, key).map_err(Problem::internal)
+    }
+
+    /// The claims of a token that one of our keys has signed. Expiry and revocation are the caller's to check.
+    pub(crate) async fn verify(&self, token: &str) -> Result<Result<Claims, TokenError>, SqlError> {
+        let unverified = match Unverified::parse(token) {
+            Ok(unverified) => unverified,
+            Err(error) => return Ok(Err(error)),
+        };
+        if !self.keys().verifying.contains_key(&unverified.key) {
+            self.read_again().await?;
+        }
+        let keys = self.keys();
+        Ok(match keys.verifying.get(&unverified.key) {
+            Some(key) if is_signed(token, key) => Ok(unverified.claims),
+            _ => Err(TokenError::Signature),
+        })
+    }
+
+    /// The public keys.
+    pub(crate) fn published(&self) -> Vec<PublishedKey> {
+        self.keys().published.clone()
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.0.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn read_again(&self) -> Result<(), SqlError> {
+        let mut read_at = self.0.read_at.lock().await;
+        let now = self.0.clock.now_ms();
+        if now - *read_at >= Self::READ_AGAIN_AFTER_MS {
+            self.read().await?;
+            *read_at = now;
+        }
+        Ok(())
+    }
+
+    async fn read(&self) -> Result<(), SqlError> {
+        let keys = Keys::of(&self.0.repository.list().await?).map_err(|error| {
+            SqlError::Failed(sqlx::Error::Protocol(format!("a signing key cannot be read: {error}")))
+        })?;
+        *self.0.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        Ok(())
+    }
+}
+
+impl Keys {
+    /// From the stored keys, the newest first.
+    fn of(stored: &[StoredKey]) -> Result<Self, ErrorStack> {
+        let mut keys = Self::default();
+        for StoredKey { kid, private_key, .. } in stored {
+            let key = Rsa::private_key_from_der(private_key)?;
+            let (n, e) = (key.n().to_vec(), key.e().to_vec());
+            keys.verifying.insert(kid.clone(), DecodingKey::from_rsa_raw_components(&n, &e));
+            keys.published.push(PublishedKey {
+                kty: "RSA",
+                purpose: "sig",
+                alg: ALGORITHM,
+                kid: kid.clone(),
+                n: BASE64_URL_SAFE_NO_PAD.encode(&n),
+                e: BASE64_URL_SAFE_NO_PAD.encode(&e),
+            });
+            if keys.signing.is_none() {
+                let mut header = Header::new(Algorithm::RS256);
+                header.kid = Some(kid.clone());
+                keys.signing = Some((header, EncodingKey::from_rsa_der(private_key)));
+            }
+        }
+        Ok(keys)
+    }
+}
+
+fn is_signed(token: &str, key: &DecodingKey) -> bool {
+    let mut validation = Validation::new(Algorithm::RS256);
+    // The time is checked against our clock, which tests can set.
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    validation.required_spec_claims.clear();
+    jsonwebtoken::decode::<Claims>(token, key, &validation).is_ok()
+}
+
+fn generate() -> Result<Vec<u8>, ErrorStack> {
+    let key: Rsa<Private> = Rsa::generate(BITS)?;
+    key.private_key_to_der()
+}

@@ -1,0 +1,409 @@
+//! Users, and the tenants that come and go with them.
+
+use common::{
+    clock::Clock,
+    engine::{
+        Sql,
+        outbox::{Event, Outbox},
+        sql::SqlError,
+    },
+    wire::{
+        Subject, Tenant,
+        event::{
+            Revocation, TenancyEvent,
+            tenancy::TenancyKind::{self, Create, Delete},
+        },
+    },
+};
+use serde_json::Value;
+use sqlx::{Any, Row, Transaction, any::AnyRow};
+
+use super::{ids, next_id, unreadable};
+use crate::domain::{
+    bootstrap::{ADMIN, ADMIN_GROUP_ID},
+    secret::credential_key,
+    user::{Details, NewUser, Reference, Scope, User, group_name},
+};
+
+type Tx = Transaction<'static, Any>;
+
+/// Why a user was not stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UserError {
+    #[error("the user name is in use")]
+    UsernameTaken,
+    #[error("the e-mail address is in use")]
+    EmailTaken,
+    #[error("there is no such user")]
+    Unknown,
+    #[error(transparent)]
+    Storage(SqlError),
+}
+
+impl From<SqlError> for UserError {
+    fn from(error: SqlError) -> Self {
+        match &error {
+            SqlError::Constraint { constraint } if constraint.contains("email") => Self::EmailTaken,
+            SqlError::Constraint { constraint } if constraint.contains("username") => Self::UsernameTaken,
+            _ => Self::Storage(error),
+        }
+    }
+}
+
+impl From<sqlx::Error> for UserError {
+    fn from(error: sqlx::Error) -> Self {
+        SqlError::from(error).into()
+    }
+}
+
+/// What a login checks and puts into the token.
+pub(crate) struct Credentials {
+    pub(crate) id: i64,
+    pub(crate) tenant: Tenant,
+    pub(crate) username: String,
+    pub(crate) profile: String,
+    pub(crate) credential_key: String,
+    pub(crate) password_hash: Option<String>,
+}
+
+#[derive(Clone)]
+pub(crate) struct UserRepository {
+    sql: Sql,
+    outbox: Outbox,
+    clock: Clock,
+}
+
+impl UserRepository {
+    pub(crate) fn new(sql: Sql, outbox: Outbox, clock: Clock) -> Self {
+        Self { sql, outbox, clock }
+    }
+
+    /// Users whose user name contains a text, by name.
+    pub(crate) async fn list(&self, scope: &Scope, username: &str) -> Result<Vec<User>, SqlError> {
+        // REPLACE finds a text literally and case-sensitively in both engines, which LIKE does not.
+        let rows = sqlx::query(
+            "SELECT id, username, name, tenant, email, profile, created_ms, created_by FROM users
+             WHERE ($1 = '' OR tenant = $1) AND ($2 = '' OR REPLACE(username, $2, '') <> username)
+             ORDER BY name, id",
+        )
+        .bind(scope.filter())
+        .bind(username)
+        .fetch_all(self.sql.pool()?)
+        .await?;
+        rows.iter().map(user).collect()
+    }
+
+    /// The user that a path names.
+    pub(crate) async fn find(&self, scope: &Scope, who: &Reference) -> Result<Option<User>, SqlError> {
+        let query = match who {
+            Reference::Id(id) => sqlx::query(
+                "SELECT id, username, name, tenant, email, profile, created_ms, created_by
+                 FROM users WHERE id = $1",
+            )
+            .bind(*id),
+            Reference::Name(name) => sqlx::query(
+                "SELECT id, username, name, tenant, email, profile, created_ms, created_by
+                 FROM users WHERE username = $1",
+            )
+            .bind(name.clone()),
+        };
+        let found = query.fetch_optional(self.sql.pool()?).await?.as_ref().map(user).transpose()?;
+        Ok(found.filter(|user| scope.includes(&user.tenant)))
+    }
+
+    /// Whether another user has this user name or e-mail address.
+    pub(crate) async fn check_free(&self, username: &str, email: &str) -> Result<(), UserError> {
+        let taken = sqlx::query("SELECT username FROM users WHERE username = $1 OR LOWER(email) = LOWER($2)")
+            .bind(username)
+            .bind(email)
+            .fetch_all(self.sql.pool()?)
+            .await?;
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let has_name = |row: &AnyRow| row.try_get::<String, _>(0).is_ok_and(|taken| taken == username);
+        Err(if taken.iter().any(has_name) { UserError::UsernameTaken } else { UserError::EmailTaken })
+    }
+
+    /// What belongs to a login name.
+    pub(crate) async fn credentials(&self, username: &str) -> Result<Option<Credentials>, SqlError> {
+        let row = sqlx::query(
+            "SELECT id, tenant, username, profile, credential_key, password_hash FROM users WHERE username = $1",
+        )
+        .bind(username)
+        .fetch_optional(self.sql.pool()?)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(Credentials {
+            id: row.try_get("id")?,
+            tenant: tenant(&row)?,
+            username: row.try_get("username")?,
+            profile: row.try_get("profile")?,
+            credential_key: row.try_get("credential_key")?,
+            password_hash: row.try_get("password_hash")?,
+        }))
+    }
+
+    /// Groups of a user.
+    pub(crate) async fn groups_of(&self, user: i64) -> Result<Vec<i64>, SqlError> {
+        let rows = sqlx::query("SELECT group_id FROM user_groups WHERE user_id = $1 ORDER BY group_id")
+            .bind(user)
+            .fetch_all(self.sql.pool()?)
+            .await?;
+        ids(&rows)
+    }
+
+    /// Whether a user is in the group whose members may do everything, and so in the tenant that owns the platform.
+    pub(crate) async fn standing(&self, user: i64) -> Result<Standing, SqlError> {
+        let row = sqlx::query(
+            "SELECT u.tenant FROM users u JOIN user_groups g ON g.user_id = u.id
+             WHERE u.id = $1 AND g.group_id = $2",
+        )
+        .bind(user)
+        .bind(ADMIN_GROUP_ID)
+        .fetch_optional(self.sql.pool()?)
+        .await?;
+        Ok(match row {
+            None => Standing::Ordinary,
+            Some(row) if row.try_get::<String, _>(0)? == ADMIN => Standing::PlatformAdmin,
+            Some(_) => Standing::TenantAdmin,
+        })
+    }
+
+    /// Names of all tenants.
+    pub(crate) async fn tenants(&self) -> Result<Vec<String>, SqlError> {
+        let rows =
+            sqlx::query("SELECT name FROM tenants ORDER BY name").fetch_all(self.sql.pool()?).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// Stores a user, who joins the groups that exist and that `may_join` allows. Returns the user and, as they were
+    /// sent, the groups that were joined and the others.
+    pub(crate) async fn insert(
+        &self,
+        new: NewUser,
+        password_hash: String,
+        created_by: i64,
+        may_join: impl Fn(i64) -> bool,
+    ) -> Result<(User, Vec<Value>, Vec<Value>), UserError> {
+        let mut tx = self.sql.begin().await?;
+        let NewUser { username, details: Details { tenant, email, name }, profile, groups } = new;
+        let created_ms = self.clock.now_ms();
+        let id = next_id(&mut tx, "users").await?;
+        let user = User { id, username, name, tenant, email, profile, created_ms, created_by };
+        insert_row(&mut tx, &user, &password_hash).await?;
+        let (joined, not_joined) = join(&mut tx, id, groups, may_join).await?;
+        self.count_in(&mut tx, &user.tenant).await?;
+        tx.commit().await?;
+        self.outbox.committed();
+        Ok((user, joined, not_joined))
+    }
+
+    /// Changes a user. The tokens of a user who moves to another tenant end.
+    pub(crate) async fn update(&self, scope: &Scope, id: i64, to: &Details) -> Result<(), UserError> {
+        let mut tx = self.sql.begin().await?;
+        let from = self.lock(&mut tx, scope, id).await?;
+        sqlx::query("UPDATE users SET name = $1, email = $2, tenant = $3 WHERE id = $4")
+            .bind(&to.name)
+            .bind(&to.email)
+            .bind(to.tenant.as_str())
+            .bind(id)
+            .execute(&mut *tx)
+            .await?;
+        if from != to.tenant {
+            self.revoke(&mut tx, id).await?;
+            self.count_out(&mut tx, &from).await?;
+            self.count_in(&mut tx, &to.tenant).await?;
+        }
+        tx.commit().await?;
+        self.outbox.committed();
+        Ok(())
+    }
+
+    /// Removes a user with all tokens.
+    pub(crate) async fn delete(&self, scope: &Scope, id: i64) -> Result<(), UserError> {
+        let mut tx = self.sql.begin().await?;
+        let tenant = self.lock(&mut tx, scope, id).await?;
+        sqlx::query("DELETE FROM users WHERE id = $1").bind(id).execute(&mut *tx).await?;
+        self.announce_revocation(&mut tx, id).await?;
+        self.count_out(&mut tx, &tenant).await?;
+        tx.commit().await?;
+        self.outbox.committed();
+        Ok(())
+    }
+
+    /// The tenant of a user, who stays as he is until the transaction ends. So do the counts of all tenants: two
+    /// users who change places must not wait for each other for ever.
+    async fn lock(&self, tx: &mut Tx, scope: &Scope, id: i64) -> Result<Tenant, UserError> {
+        sqlx::query("UPDATE counters SET value = value WHERE name = 'users'").execute(&mut **tx).await?;
+        let row = sqlx::query("SELECT tenant FROM users WHERE id = $1")
+            .bind(id)
+            .fetch_optional(&mut **tx)
+            .await?
+            .ok_or(UserError::Unknown)?;
+        let tenant = tenant(&row)?;
+        if scope.includes(&tenant) { Ok(tenant) } else { Err(UserError::Unknown) }
+    }
+
+    /// Ends all tokens of a user.
+    async fn revoke(&self, tx: &mut Tx, id: i64) -> Result<(), SqlError> {
+        sqlx::query("UPDATE users SET credential_key = $1 WHERE id = $2")
+            .bind(credential_key())
+            .bind(id)
+            .execute(&mut **tx)
+            .await?;
+        self.announce_revocation(tx, id).await
+    }
+
+    async fn announce_revocation(&self, tx: &mut Tx, id: i64) -> Result<(), SqlError> {
+        let event = Revocation { user_id: Some(id), timestamp: self.clock.now_ms() };
+        self.emit(tx, Subject::REVOCATION, id.to_string(), &event).await
+    }
+
+    /// Counts a user of a tenant; with the first the tenant comes into being.
+    async fn count_in(&self, tx: &mut Tx, tenant: &Tenant) -> Result<(), SqlError> {
+        if count_in(tx, tenant).await? == 1 { self.tell(tx, Create, tenant).await } else { Ok(()) }
+    }
+
+    /// Counts a user out; with the last the tenant is gone.
+    async fn count_out(&self, tx: &mut Tx, tenant: &Tenant) -> Result<(), SqlError> {
+        let row = sqlx::query("UPDATE tenants SET users = users - 1 WHERE name = $1 RETURNING users")
+            .bind(tenant.as_str())
+            .fetch_one(&mut **tx)
+            .await?;
+        if row.try_get::<i64, _>(0)? > 0 {
+            return Ok(());
+        }
+        sqlx::query("DELETE FROM tenants WHERE name = $1").bind(tenant.as_str()).execute(&mut **tx).await?;
+        self.tell(tx, Delete, tenant).await
+    }
+
+    async fn tell(&self, tx: &mut Tx, kind: TenancyKind, tenant: &Tenant) -> Result<(), SqlError> {
+        tell(&self.outbox, tx, kind, tenant).await
+    }
+
+    async fn emit(
+        &self,
+        tx: &mut Tx,
+        subject: Subject,
+        key: String,
+        event: &impl serde::Serialize,
+    ) -> Result<(), SqlError> {
+        emit(&self.outbox, tx, subject, key, event).await
+    }
+}
+
+/// How far the power of a user reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Not in the group `admin`.
+    Ordinary,
+    /// In the group `admin`, in any tenant.
+    TenantAdmin,
+    /// In the group `admin` and in the tenant `admin`.
+    PlatformAdmin,
+}
+
+/// Counts a user of a tenant and returns how many it has now.
+pub(super) async fn count_in(tx: &mut Tx, tenant: &Tenant) -> Result<i64, SqlError> {
+    let row = sqlx::query(
+        "INSERT INTO tenants (name, users) VALUES ($1, 1)
+         ON CONFLICT (name) DO UPDATE SET users = tenants.users + 1 RETURNING users",
+    )
+    .bind(tenant.as_str())
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(row.try_get(0)?)
+}
+
+/// Announces that a tenant came or went (dojot-api.md 2.8). The key keeps the order of each tenant.
+pub(super) async fn tell(
+    outbox: &Outbox,
+    tx: &mut Tx,
+    kind: TenancyKind,
+    tenant: &Tenant,
+) -> Result<(), SqlError> {
+    let event = TenancyEvent { kind, tenant: tenant.clone() };
+    emit(outbox, tx, Subject::TENANCY, tenant.to_string(), &event).await
+}
+
+async fn emit(
+    outbox: &Outbox,
+    tx: &mut Tx,
+    subject: Subject,
+    key: String,
+    event: &impl serde::Serialize,
+) -> Result<(), SqlError> {
+    let value = serde_json::to_string(event).map_err(unreadable)?;
+    outbox.add(tx, Event { tenant: &Tenant::management(), subject, key: Some(key), value }).await
+}
+
+pub(super) async fn insert_row(tx: &mut Tx, user: &User, password_hash: &str) -> Result<(), SqlError> {
+    sqlx::query(
+        "INSERT INTO users (id, username, name, tenant, email, profile, password_hash, credential_key,
+                            created_ms, created_by)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(user.id)
+    .bind(&user.username)
+    .bind(&user.name)
+    .bind(user.tenant.as_str())
+    .bind(&user.email)
+    .bind(&user.profile)
+    .bind(password_hash)
+    .bind(credential_key())
+    .bind(user.created_ms)
+    .bind(user.created_by)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Joins groups, named as a body names them; returns those that were joined and the others.
+async fn join(
+    tx: &mut Tx,
+    user: i64,
+    groups: Vec<Value>,
+    may_join: impl Fn(i64) -> bool,
+) -> Result<(Vec<Value>, Vec<Value>), SqlError> {
+    let (mut joined, mut not_joined) = (Vec::new(), Vec::new());
+    for group in groups {
+        let found = match group_name(&group).as_deref().map(Reference::parse) {
+            Some(Reference::Id(id)) => sqlx::query("SELECT id FROM groups WHERE id = $1").bind(id),
+            Some(Reference::Name(name)) => sqlx::query("SELECT id FROM groups WHERE name = $1").bind(name),
+            None => continue,
+        };
+        let found: Option<i64> =
+            found.fetch_optional(&mut **tx).await?.map(|row| row.try_get(0)).transpose()?;
+        let Some(found) = found.filter(|id| may_join(*id)) else {
+            not_joined.push(group);
+            continue;
+        };
+        let added =
+            sqlx::query("INSERT INTO user_groups (user_id, group_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+                .bind(user)
+                .bind(found)
+                .execute(&mut **tx)
+                .await?;
+        // A group that is listed twice is joined once.
+        if added.rows_affected() > 0 { &mut joined } else { &mut not_joined }.push(group);
+    }
+    Ok((joined, not_joined))
+}
+
+fn user(row: &AnyRow) -> Result<User, SqlError> {
+    Ok(User {
+        id: row.try_get("id")?,
+        username: row.try_get("username")?,
+        name: row.try_get("name")?,
+        tenant: tenant(row)?,
+        email: row.try_get("email")?,
+        profile: row.try_get("profile")?,
+        created_ms: row.try_get("created_ms")?,
+        created_by: row.try_get("created_by")?,
+    })
+}
+
+fn tenant(row: &AnyRow) -> Result<Tenant, SqlError> {
+    Tenant::try_from(row.try_get::<String, _>("tenant")?).map_err(unreadable)
+}

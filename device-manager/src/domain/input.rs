@@ -1,0 +1,339 @@
+//! What clients send, checked and read (dojot-api.md 3.2, 3.3). Unknown members are ignored: dashboards send back
+//! whole objects.
+
+use serde_json::{Map, Value, json};
+
+use super::{Invalid, listing::integer};
+
+const MAX_LABEL: usize = 128;
+const MAX_STATIC_VALUE: usize = 128;
+const MAX_TYPE: usize = 32;
+/// Most attributes of a template, and most templates of a device: an event carries all of them.
+const MAX_ENTRIES: usize = 1000;
+
+const INPUT: &str = "failed to parse input";
+const ATTR: &str = "failed to parse attr";
+const MISSING: &str = "Missing data for required field.";
+const NULL: &str = "Field may not be null.";
+
+/// A template as it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateInput {
+    /// Name.
+    pub label: String,
+    /// Attributes; no two have the same label and type.
+    pub attrs: Vec<AttrInput>,
+}
+
+/// An attribute as it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttrInput {
+    /// Identifier of a stored attribute that this one is to replace.
+    pub id: Option<i64>,
+    /// Name.
+    pub label: String,
+    /// `type` on the wire.
+    pub kind: String,
+    /// Type of its values.
+    pub value_type: String,
+    /// Value of all devices.
+    pub static_value: Option<String>,
+    /// `None` when the member is absent, which is not the same as an empty list.
+    pub metadata: Option<Vec<MetadataInput>>,
+}
+
+/// A metadata item as it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetadataInput {
+    /// Identifier of a stored item that this one is to replace.
+    pub id: Option<i64>,
+    /// Name.
+    pub label: String,
+    /// `type` on the wire.
+    pub kind: String,
+    /// Type of its value.
+    pub value_type: String,
+    /// Value of all devices.
+    pub static_value: Option<String>,
+}
+
+/// A device as it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInput {
+    /// The identifier that the client wants; unchecked.
+    pub id: Option<Value>,
+    /// Name.
+    pub label: String,
+    /// Templates, where the member is there.
+    pub templates: Option<Vec<i64>>,
+    /// Values that differ from the templates'.
+    pub overrides: Vec<OverrideInput>,
+}
+
+/// Values of one attribute that differ from the template's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverrideInput {
+    /// Identifier of the attribute, as it was sent.
+    pub id: Value,
+    /// Its template, as it was sent.
+    pub template_id: Value,
+    /// The device's value.
+    pub static_value: Option<String>,
+    /// Metadata items by identifier, as it was sent, and their values.
+    pub metadata: Vec<(Value, Option<String>)>,
+}
+
+impl TemplateInput {
+    /// Reads the body of POST and PUT.
+    pub fn parse(body: &Value) -> Result<Self, Invalid> {
+        let mut fields = Fields::of(body, INPUT)?;
+        let label = fields.text("label", MAX_LABEL)?;
+        fields.finish(INPUT)?;
+        let attrs = list(fields.object, "attrs")?.ok_or_else(|| Invalid::text("attrs is missing"))?;
+        let attrs = attrs.iter().map(AttrInput::parse).collect::<Result<Vec<_>, _>>()?;
+        if has_duplicates(attrs.iter().map(|attr| (&attr.label, &attr.kind))) {
+            return Err(Invalid::text("Template attribute constraints are violated by the request"));
+        }
+        Ok(Self { label, attrs })
+    }
+}
+
+impl AttrInput {
+    fn parse(attr: &Value) -> Result<Self, Invalid> {
+        let mut fields = Fields::of(attr, ATTR)?;
+        let label = fields.text("label", MAX_LABEL)?;
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        let is_good = !label.is_empty() && label.bytes().all(allowed);
+        if !is_good && !fields.errors.contains_key("label") {
+            fields.fail("label", json!(["Labels must contain letters, numbers or dashes(-_)"]));
+        }
+        let kind = fields.text("type", MAX_TYPE)?;
+        let value_type = fields.text("value_type", MAX_TYPE)?;
+        let metadata = Self::metadata(&mut fields)?;
+        fields.finish(ATTR)?;
+        let static_value = static_value(fields.object)?;
+        Ok(Self { id: fields.id(), label, kind, value_type, static_value, metadata })
+    }
+
+    /// Faults of metadata items are nested by their place (dojot-api.md 10.12).
+    fn metadata(fields: &mut Fields<'_>) -> Result<Option<Vec<MetadataInput>>, Invalid> {
+        let Some(items) = list(fields.object, "metadata")? else { return Ok(None) };
+        let mut read = Vec::with_capacity(items.len());
+        let mut errors = Map::new();
+        for (place, item) in items.iter().enumerate() {
+            match MetadataInput::parse(item) {
+                Ok(item) => read.push(item),
+                Err(Invalid::Schema { errors: own, .. }) => {
+                    errors.insert(place.to_string(), own);
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        if !errors.is_empty() {
+            fields.fail("metadata", Value::Object(errors));
+        } else if has_duplicates(read.iter().map(|item| &item.label)) {
+            fields.fail("metadata", json!(["a template can not have repeated attributes"]));
+        }
+        Ok(Some(read))
+    }
+}
+
+impl MetadataInput {
+    fn parse(item: &Value) -> Result<Self, Invalid> {
+        let mut fields = Fields::of(item, ATTR)?;
+        let label = fields.text("label", MAX_LABEL)?;
+        let kind = fields.text("type", MAX_TYPE)?;
+        let value_type = fields.text("value_type", MAX_TYPE)?;
+        fields.finish(ATTR)?;
+        Ok(Self { id: fields.id(), label, kind, value_type, static_value: static_value(fields.object)? })
+    }
+}
+
+impl DeviceInput {
+    /// Reads the body of POST and PUT.
+    pub fn parse(body: &Value) -> Result<Self, Invalid> {
+        let mut fields = Fields::of(body, INPUT)?;
+        let label = fields.text("label", MAX_LABEL)?;
+        let templates = match fields.object.get("templates") {
+            None => None,
+            Some(Value::Array(ids)) => Some(template_ids(ids)?),
+            Some(Value::Null) => fields.fail("templates", json!([NULL])),
+            Some(_) => fields.fail("templates", json!(["Invalid type."])),
+        };
+        fields.finish(INPUT)?;
+        let overrides = list(fields.object, "attrs")?.map(Vec::as_slice).unwrap_or_default();
+        let labels = overrides.iter().map(|attr| attr.get("label").and_then(Value::as_str));
+        let labels: Option<Vec<&str>> = labels.collect();
+        let labels = labels.ok_or_else(|| Invalid::list("missing label attribute"))?;
+        if has_duplicates(labels.into_iter()) {
+            return Err(Invalid::list("a device can not have repeated attributes"));
+        }
+        let overrides = overrides.iter().map(OverrideInput::parse).collect::<Result<Vec<_>, _>>()?;
+        let id = fields.object.get("id").filter(|id| !id.is_null()).cloned();
+        Ok(Self { id, label, templates, overrides })
+    }
+}
+
+impl OverrideInput {
+    fn parse(attr: &Value) -> Result<Self, Invalid> {
+        let Some(object) = attr.as_object() else {
+            return Err(Invalid::text("attrs must be a list of objects"));
+        };
+        let Some(template_id) = object.get("template_id") else {
+            return Err(Invalid::text("an attribute has no template_id"));
+        };
+        let metadata = list(object, "metadata")?.map(Vec::as_slice).unwrap_or_default().iter();
+        let metadata = metadata.map(|item| {
+            let item = item.as_object().ok_or_else(|| Invalid::text("metadata must be a list of objects"))?;
+            Ok((item.get("id").cloned().unwrap_or_default(), static_value(item)?))
+        });
+        Ok(Self {
+            id: object.get("id").cloned().unwrap_or_default(),
+            template_id: template_id.clone(),
+            static_value: static_value(object)?,
+            metadata: metadata.collect::<Result<_, Invalid>>()?,
+        })
+    }
+}
+
+/// Reads an identifier that clients write as a number or as a text of digits.
+pub fn integer_id(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number.as_i64().or_else(|| number.is_u64().then_some(i64::MAX)),
+        Value::String(text) => integer(text),
+        _ => None,
+    }
+}
+
+/// Refuses texts that PostgreSQL cannot store.
+pub fn check_text(name: &str, text: &str) -> Result<(), Invalid> {
+    if text.contains('\0') {
+        return Err(Invalid::text(format!("{name} must not contain a null character")));
+    }
+    Ok(())
+}
+
+fn check_length(name: &str, text: &str, max: usize) -> Result<(), Invalid> {
+    check_text(name, text)?;
+    if text.chars().count() > max {
+        return Err(Invalid::text(format!("{name} must have at most {max} characters")));
+    }
+    Ok(())
+}
+
+/// Refuses labels of devices that became too long by numbering.
+pub fn check_label(label: &str) -> Result<(), Invalid> {
+    check_length("label", label, MAX_LABEL)
+}
+
+fn template_ids(ids: &[Value]) -> Result<Vec<i64>, Invalid> {
+    if ids.len() > MAX_ENTRIES {
+        return Err(Invalid::text(format!("templates must have at most {MAX_ENTRIES} entries")));
+    }
+    let read = ids.iter().map(integer_id).collect::<Option<Vec<_>>>();
+    read.ok_or_else(|| Invalid::text("templates must be a list of template ids"))
+}
+
+/// A member that has to be a list where it is there and not null.
+fn list<'a>(object: &'a Map<String, Value>, name: &str) -> Result<Option<&'a Vec<Value>>, Invalid> {
+    match object.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Array(items)) if items.len() <= MAX_ENTRIES => Ok(Some(items)),
+        Some(Value::Array(_)) => {
+            Err(Invalid::text(format!("{name} must have at most {MAX_ENTRIES} entries")))
+        }
+        Some(_) => Err(Invalid::text(format!("{name} must be a list"))),
+    }
+}
+
+/// Static values are texts; other values are written as the original's database did (dojot-api.md 3.1).
+fn static_value(object: &Map<String, Value>) -> Result<Option<String>, Invalid> {
+    let text = match object.get("static_value") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(items)) => array_text(items)?,
+        Some(Value::Object(_)) => return Err(Invalid::text("static_value must not be an object")),
+        Some(scalar) => scalar.to_string(),
+    };
+    check_length("static_value", &text, MAX_STATIC_VALUE)?;
+    Ok(Some(text))
+}
+
+/// A list as PostgreSQL writes arrays: `{1,2}`.
+fn array_text(items: &[Value]) -> Result<String, Invalid> {
+    let items: Result<Vec<String>, Invalid> = items
+        .iter()
+        .map(|item| match item {
+            Value::Null => Ok("NULL".to_owned()),
+            Value::Bool(flag) => Ok(if *flag { "t" } else { "f" }.to_owned()),
+            Value::Number(number) => Ok(number.to_string()),
+            Value::String(text) => Ok(array_item(text)),
+            Value::Array(items) => array_text(items),
+            Value::Object(_) => Err(Invalid::text("static_value must not contain an object")),
+        })
+        .collect();
+    Ok(format!("{{{}}}", items?.join(",")))
+}
+
+fn array_item(text: &str) -> String {
+    let special = |c: char| matches!(c, '{' | '}' | ',' | '"' | '\\') || c.is_whitespace();
+    if text.is_empty() || text.contains(special) || text.eq_ignore_ascii_case("null") {
+        format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    } else {
+        text.to_owned()
+    }
+}
+
+fn has_duplicates<T: std::hash::Hash + Eq>(mut items: impl Iterator<Item = T>) -> bool {
+    let mut seen = std::collections::HashSet::new();
+    !items.all(|item| seen.insert(item))
+}
+
+/// Reads the members of an object and collects what is wrong with them.
+struct Fields<'a> {
+    object: &'a Map<String, Value>,
+    errors: Map<String, Value>,
+}
+
+impl<'a> Fields<'a> {
+    fn of(value: &'a Value, message: &'static str) -> Result<Self, Invalid> {
+        let object = value.as_object().ok_or_else(|| Invalid::Schema {
+            message,
+            errors: json!({ "_schema": ["Invalid input type."] }),
+        })?;
+        Ok(Self { object, errors: Map::new() })
+    }
+
+    fn fail<T>(&mut self, name: &str, error: Value) -> Option<T> {
+        self.errors.insert(name.to_owned(), error);
+        None
+    }
+
+    /// A required text. What breaks the schema is collected; too long is an error at once.
+    fn text(&mut self, name: &str, max: usize) -> Result<String, Invalid> {
+        let fault = match self.object.get(name) {
+            Some(Value::String(text)) => {
+                check_length(name, text, max)?;
+                return Ok(text.clone());
+            }
+            None => MISSING,
+            Some(Value::Null) => NULL,
+            Some(_) => "Not a valid string.",
+        };
+        Ok(self.fail(name, json!([fault])).unwrap_or_default())
+    }
+
+    /// Identifiers are hints here: what cannot be one is ignored.
+    fn id(&self) -> Option<i64> {
+        self.object.get("id").and_then(integer_id)
+    }
+
+    fn finish(&mut self, message: &'static str) -> Result<(), Invalid> {
+        if self.errors.is_empty() {
+            return Ok(());
+        }
+        let mut errors = std::mem::take(&mut self.errors);
+        errors.sort_keys();
+        Err(Invalid::Schema { message, errors: Value::Object(errors) })
+    }
+}

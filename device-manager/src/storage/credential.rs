@@ -1,0 +1,59 @@
+//! Hashes of the passwords of devices.
+
+use common::{
+    engine::sql::SqlError,
+    wire::{DeviceId, Tenant},
+};
+use sqlx::Row;
+
+use super::{Change, Store, statement::Statement};
+
+impl Store {
+    /// The hash of a device's password.
+    pub(crate) async fn credential(
+        &self,
+        tenant: &Tenant,
+        device: &DeviceId,
+    ) -> Result<Option<String>, SqlError> {
+        let row = sqlx::query("SELECT hash FROM credentials WHERE tenant = $1 AND device_id = $2")
+            .bind(tenant.as_str())
+            .bind(device.as_str())
+            .fetch_optional(&mut *self.connection().await?)
+            .await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+}
+
+impl Change {
+    /// Sets or replaces the hash of a device's password. Returns whether the device exists.
+    pub(crate) async fn put_credential(&mut self, device: &DeviceId, hash: &str) -> Result<bool, SqlError> {
+        let done = sqlx::query(
+            "INSERT INTO credentials (tenant, device_id, hash, created_ms)
+             SELECT tenant, id, $3, $4 FROM devices WHERE tenant = $1 AND id = $2
+             ON CONFLICT (tenant, device_id) DO UPDATE SET hash = excluded.hash, created_ms = excluded.created_ms",
+        )
+        .bind(self.tenant.as_str())
+        .bind(device.as_str())
+        .bind(hash)
+        .bind(self.now_ms)
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Removes the password of a device, or of all when none is named; returns the devices that had one.
+    pub(crate) async fn delete_credentials(
+        &mut self,
+        device: Option<&str>,
+    ) -> Result<Vec<String>, SqlError> {
+        let mut statement = Statement::new(&self.tenant);
+        statement.push("DELETE FROM credentials WHERE tenant = $1");
+        if let Some(device) = device {
+            let device = statement.arg(device);
+            statement.push(" AND device_id = ").push(&device);
+        }
+        statement.push(" RETURNING device_id");
+        let rows = statement.fetch(&mut self.transaction).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+}

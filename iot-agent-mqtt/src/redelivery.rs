@@ -1,0 +1,308 @@
+//! Is a publish that a client sends again already on the log?
+//!
+//! A client that did not see the acknowledgement of a QoS 1 or 2 publish sends it again, marked as a duplicate
+//! (DUP=1), after it has connected again. The record may or may not be on the log. Two rules, in this order:
+//!
+//! 1. **Nothing is lost.** A publish is acknowledged without being produced only if it was found on the log. Every
+//!    doubt is answered by producing it.
+//! 2. **Nothing is stored twice**, as far as the first rule allows.
+//!
+//! It is looked for in two places:
+//!
+//! - **In memory.** The client's last connection, if it was to this process, left behind what it has put on the log
+//!   ([`Recent`](crate::domain::recent::Recent)); records that were still on their way are waited for before the new
+//!   connection is accepted. Found there means: on the log. *Not* found there means nothing: the client may have
+//!   been connected to another instance in between.
+//! - **On the log.** Every record that may be sent again carries its [`Origin`] in a header. An [`Index`] of the
+//!   origins of the last minute is built for a tenant when it is first needed, kept up to date while it is used, and
+//!   dropped when nobody has asked for some minutes. A find counts only if the record's key, which names the device,
+//!   is the same: client ids of other devices mean nothing here.
+//!
+//! What was found more than once proves nothing (the client repeats packet ids with equal payloads), so it is
+//! produced. What remains: a publish that equals exactly one earlier publish of the same client in packet id and
+//! payload, within a minute or the last 128, that never arrived and is sent again, is taken for the earlier one; and
+//! a record that another instance has accepted and not yet written when it is looked for is written twice.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use common::{
+    backoff::Backoff,
+    clock::Clock,
+    engine::{
+        EventLog,
+        event_log::{LogError, Record, Start, Tail},
+    },
+    shutdown::Shutdown,
+    wire::{Topic, header},
+};
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use crate::domain::recent::{Found, Origin};
+
+/// Finds publishes on the log.
+pub(crate) struct Redelivery {
+    log: EventLog,
+    clock: Clock,
+    shutdown: Shutdown,
+    window_ms: i64,
+    indexes: Mutex<HashMap<Topic, Arc<Index>>>,
+}
+
+impl Redelivery {
+    /// How long an index stays after it was last asked.
+    const KEEP_MS: i64 = 3 * 60_000;
+
+    pub(crate) fn new(log: EventLog, clock: Clock, shutdown: Shutdown, window_s: u32) -> Self {
+        let window_ms = i64::from(window_s) * 1000;
+        Self { log, clock, shutdown, window_ms, indexes: Mutex::default() }
+    }
+
+    fn indexes(&self) -> MutexGuard<'_, HashMap<Topic, Arc<Index>>> {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The index of a topic, read up to what is on the log now.
+    pub(crate) async fn index(&self, topic: &Topic) -> Result<Arc<Index>, LogError> {
+        let index = self.get_or_start(topic)?;
+        let start = Start::At(self.clock.now_ms() - self.window_ms);
+        let ends = index.tail.add(topic, start).await?;
+        index.caught_up(&ends).await;
+        Ok(index)
+    }
+
+    fn get_or_start(&self, topic: &Topic) -> Result<Arc<Index>, LogError> {
+        let now_ms = self.clock.now_ms();
+        let mut indexes = self.indexes();
+        if let Some(index) = indexes.get(topic) {
+            index.used_ms.store(now_ms, Ordering::Relaxed);
+            return Ok(Arc::clone(index));
+        }
+        info!(%topic, "a publish was sent again, looking at the recent log");
+        let index = Arc::new(Index {
+            tail: self.log.tail()?,
+            // What a connection needs was on the log when it asked first; it may ask again for a while.
+            keep_ms: self.window_ms + Self::KEEP_MS,
+            seen: Mutex::default(),
+            news: Notify::new(),
+            stop: Notify::new(),
+            used_ms: AtomicI64::new(now_ms),
+        });
+        let (reader, shutdown) = (Arc::clone(&index), self.shutdown.clone());
+        self.shutdown.spawn("redelivery index", async move {
+            shutdown.unless_requested(reader.read()).await;
+        });
+        indexes.insert(topic.clone(), Arc::clone(&index));
+        Ok(index)
+    }
+
+    /// Drops indexes that nobody has asked for some minutes.
+    pub(crate) fn sweep(&self) {
+        let now_ms = self.clock.now_ms();
+        self.indexes().retain(|topic, index| {
+            let used = now_ms - index.used_ms.load(Ordering::Relaxed) < Self::KEEP_MS;
+            if !used {
+                index.tail.remove(topic);
+                index.stop.notify_one();
+            }
+            used
+        });
+    }
+}
+
+/// The origins of a topic's recent records.
+pub(crate) struct Index {
+    tail: Tail,
+    keep_ms: i64,
+    seen: Mutex<Seen>,
+    news: Notify,
+    stop: Notify,
+    used_ms: AtomicI64,
+}
+
+/// Origin and hashed key of a record.
+type Mark = (Origin, u64);
+
+#[derive(Default)]
+struct Seen {
+    marks: HashMap<Mark, u32>,
+    /// When each was appended, oldest first.
+    order: VecDeque<(i64, Mark)>,
+    /// Offset of the next record, per partition.
+    positions: HashMap<i32, i64>,
+}
+
+fn mark(origin: Origin, key: &[u8]) -> Mark {
+    let mut hash = DefaultHasher::new();
+    key.hash(&mut hash);
+    (origin, hash.finish())
+}
+
+impl Index {
+    /// How long a partition may say nothing until it is believed to have nothing to say: the log does not tell
+    /// where it began to read.
+    const QUIET: Duration = Duration::from_millis(1500);
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often a publish of a device was found.
+    pub(crate) fn find(&self, origin: Origin, key: &[u8]) -> Found {
+        let count = self.seen().marks.get(&mark(origin, key)).copied();
+        Found::times(count.unwrap_or(0) as usize)
+    }
+
+    async fn read(&self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let batch = tokio::select! {
+                batch = self.tail.next_batch(1000) => batch,
+                () = self.stop.notified() => return,
+            };
+            match batch {
+                Ok(batch) => {
+                    backoff.reset();
+                    self.seen().take(&batch, self.keep_ms);
+                    self.news.notify_waiters();
+                }
+                Err(error) => {
+                    warn!(%error, "the recent log cannot be read");
+                    backoff.wait().await;
+                }
+            }
+        }
+    }
+
+    /// Waits until everything before `ends` was read.
+    async fn caught_up(&self, ends: &[(i32, i64)]) {
+        loop {
+            let news = self.news.notified();
+            if self.seen().has_read(ends) {
+                return;
+            }
+            if tokio::time::timeout(Self::QUIET, news).await.is_err() {
+                // Nothing to read in the window, in some partition.
+                self.seen().skip_to(ends);
+                return;
+            }
+        }
+    }
+}
+
+impl Seen {
+    fn take(&mut self, batch: &[Record], keep_ms: i64) {
+        for record in batch {
+            let position = self.positions.entry(record.partition).or_default();
+            if record.offset < *position {
+                continue;
+            }
+            *position = record.offset + 1;
+            let origin = record.header(header::ORIGIN).and_then(|origin| Origin::of_header(origin));
+            if let (Some(origin), Some(key)) = (origin, &record.key) {
+                let mark = mark(origin, key);
+                *self.marks.entry(mark).or_default() += 1;
+                self.order.push_back((record.timestamp_ms, mark));
+            }
+        }
+        if let Some(newest) = batch.last() {
+            self.forget_before(newest.timestamp_ms - keep_ms);
+        }
+    }
+
+    fn forget_before(&mut self, oldest_ms: i64) {
+        while let Some((at, mark)) = self.order.front().copied() {
+            if at >= oldest_ms {
+                break;
+            }
+            self.order.pop_front();
+            if let Some(count) = self.marks.get_mut(&mark) {
+                *count -= 1;
+                if *count == 0 {
+                    self.marks.remove(&mark);
+                }
+            }
+        }
+    }
+
+    fn has_read(&self, ends: &[(i32, i64)]) -> bool {
+        let read = |partition: &i32| self.positions.get(partition).copied().unwrap_or(0);
+        ends.iter().all(|(partition, end)| read(partition) >= *end)
+    }
+
+    fn skip_to(&mut self, ends: &[(i32, i64)]) {
+        for (partition, end) in ends {
+            // Only where nothing was read: what was begun is read to its end, and found by who asks later.
+            self.positions.entry(*partition).or_insert(*end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn record(partition: i32, offset: i64, timestamp_ms: i64, origin: Origin, key: &str) -> Record {
+        Record {
+            topic: Topic::parse("admin.device-data").unwrap(),
+            partition,
+            offset,
+            timestamp_ms,
+            key: Some(Bytes::copy_from_slice(key.as_bytes())),
+            value: Bytes::new(),
+            headers: [(header::ORIGIN.into(), Bytes::copy_from_slice(origin.as_bytes()))].into_iter().collect(),
+        }
+    }
+
+    fn found(seen: &Seen, origin: Origin, key: &str) -> Found {
+        Found::times(seen.marks.get(&mark(origin, key.as_bytes())).copied().unwrap_or(0) as usize)
+    }
+
+    #[test]
+    fn a_find_needs_the_same_origin_and_the_same_device() {
+        let (one, two) = (Origin::new("c", 1, b"{}"), Origin::new("c", 2, b"{}"));
+        let mut seen = Seen::default();
+        seen.take(&[record(0, 0, 0, one, "t:d1"), record(0, 1, 0, two, "t:d1")], 60_000);
+        // Read twice, for example after the log was away.
+        seen.take(&[record(0, 1, 0, two, "t:d1")], 60_000);
+        assert_eq!(found(&seen, one, "t:d1"), Found::Once);
+        assert_eq!(found(&seen, two, "t:d1"), Found::Once);
+        assert_eq!(found(&seen, one, "t:d2"), Found::No);
+        seen.take(&[record(1, 0, 0, one, "t:d1")], 60_000);
+        assert_eq!(found(&seen, one, "t:d1"), Found::Often);
+    }
+
+    #[test]
+    fn old_origins_are_forgotten() {
+        let origins: Vec<Origin> = (0..3).map(|id| Origin::new("c", id, b"{}")).collect();
+        let mut seen = Seen::default();
+        for (at, origin) in origins.iter().enumerate() {
+            seen.take(&[record(0, at as i64, at as i64 * 1000, *origin, "t:d")], 1500);
+        }
+        assert_eq!(found(&seen, origins[0], "t:d"), Found::No);
+        assert_eq!(found(&seen, origins[1], "t:d"), Found::Once);
+        assert_eq!(seen.order.len(), seen.marks.len());
+    }
+
+    #[test]
+    fn a_topic_was_read_when_all_its_partitions_were() {
+        let origin = Origin::new("c", 1, b"{}");
+        let mut seen = Seen::default();
+        let ends = [(0, 5), (1, 3), (2, 0)];
+        seen.take(&[record(0, 4, 0, origin, "t:d")], 60_000);
+        assert!(!seen.has_read(&ends));
+        seen.skip_to(&ends);
+        assert!(seen.has_read(&ends));
+        assert_eq!(seen.positions[&0], 5);
+    }
+}

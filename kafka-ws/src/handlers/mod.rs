@@ -1,0 +1,4 @@
+//! What the routes do.
+
+pub(crate) mod subscription;
+pub(crate) mod ticket;

@@ -1,0 +1,125 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Tatami, a multi-tenant IoT platform: REST, MQTT, websockets and socket.io as dojot speaks them, in one binary.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs the whole platform in this process
+    ///
+    /// Without engine URLs everything is embedded and lives in the data directory. Any mix is allowed: `--kafka` alone
+    /// uses Kafka and embeds the rest.
+    Up(Options),
+    #[command(flatten)]
+    Service(Service),
+    /// Shows settings
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Checks the engines and says what is wrong
+    Doctor(Options),
+    /// Exits with 0 when the process that answers there is ready
+    Health {
+        /// Readiness page of the process
+        #[arg(long, default_value = "http://127.0.0.1:9000/health/ready")]
+        url: String,
+    },
+}
+
+/// One service as a process of its own. It talks to the others through Kafka, HTTP and the databases.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Service {
+    /// Runs the API gateway: every request from outside comes through here
+    Gateway(Options),
+    /// Runs users, logins, tenants and the policy decisions
+    Auth(Options),
+    /// Runs devices, templates, actuation and device passwords
+    DeviceManager(Options),
+    /// Runs topics and socket.io
+    DataBroker(Options),
+    /// Runs the writer of readings into the history store
+    Persister(Options),
+    /// Runs queries over readings
+    History(Options),
+    /// Runs tickets and websockets
+    KafkaWs(Options),
+    /// Runs the MQTT agent
+    IotAgentMqtt(Options),
+    /// Runs the certificate authority and its records
+    X509Identity(Options),
+}
+
+/// What `tatami config` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Prints the effective settings, secrets masked
+    Show,
+}
+
+/// Where settings come from. Every setting can also be given as `TATAMI_<SECTION>__<KEY>` in the environment or in the
+/// settings file; `tatami config show` lists them all.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Options {
+    /// Settings file (TOML)
+    #[arg(long, value_name = "FILE", env = "TATAMI_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where embedded engines and generated keys are kept
+    #[arg(long, value_name = "DIRECTORY", env = "TATAMI_DATA_DIR", default_value = "tatami-data")]
+    pub(crate) data_dir: PathBuf,
+    /// Address that the gateway and the MQTT listeners bind; 0.0.0.0 for all
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) host: Option<String>,
+    /// Port of the gateway (default 8000)
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// Port of plain MQTT with user and password (default 1883)
+    #[arg(long)]
+    pub(crate) mqtt_port: Option<u16>,
+    /// Port of MQTT over TLS with client certificates (default 8883)
+    #[arg(long)]
+    pub(crate) mqtt_tls_port: Option<u16>,
+    /// Port of health and metrics, on loopback (default 9000)
+    #[arg(long)]
+    pub(crate) admin_port: Option<u16>,
+    /// Kafka brokers, `host:port,…`, instead of the embedded log
+    #[arg(long, value_name = "BROKERS")]
+    pub(crate) kafka: Option<String>,
+    /// PostgreSQL, `postgres://user:password@host/database`, instead of SQLite
+    #[arg(long, value_name = "URL")]
+    pub(crate) postgres: Option<String>,
+    /// MongoDB, `mongodb://host`, instead of SQLite for readings
+    #[arg(long, value_name = "URL")]
+    pub(crate) mongodb: Option<String>,
+    /// Redis, `redis://host/db`, instead of memory for tickets
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
+}
+
+impl Service {
+    pub(crate) fn options(&self) -> &Options {
+        match self {
+            Self::Gateway(options)
+            | Self::Auth(options)
+            | Self::DeviceManager(options)
+            | Self::DataBroker(options)
+            | Self::Persister(options)
+            | Self::History(options)
+            | Self::KafkaWs(options)
+            | Self::IotAgentMqtt(options)
+            | Self::X509Identity(options) => options,
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Turns settings into engines.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use common::{
+    clock::Clock,
+    engine::{
+        Engines, EventLog, HistoryStore, SqlEngine, TicketStore,
+        event_log::{EmbeddedLog, KafkaLog},
+    },
+    http::{
+        InternalKey,
+        admin::Readiness,
+        client::{InternalClient, Urls},
+    },
+    shutdown::Shutdown,
+};
+use rand::{Rng, distr::Alphanumeric};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::settings::Settings;
+
+/// The data directory, locked for this process while it lives.
+pub(crate) struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Creates the directory if needed, readable for its owner only, and locks it.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
+            format!("cannot create the data directory {}; choose another with --data-dir", path.display())
+        })?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .with_context(|| format!("cannot write to the data directory {}", path.display()))?;
+        lock.try_lock().map_err(|_| {
+            anyhow::anyhow!(
+                "another tatami uses the data directory {}; stop it or choose another with --data-dir",
+                path.display()
+            )
+        })?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// A secret that is generated at the first start.
+    fn generated_secret(&self, name: &str) -> anyhow::Result<SecretString> {
+        let file = self.path.join(name);
+        if let Ok(secret) = fs::read_to_string(&file) {
+            return Ok(secret.trim().to_owned().into());
+        }
+        let secret: String = rand::rng().sample_iter(Alphanumeric).take(48).map(char::from).collect();
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&file)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        file.write_all(secret.as_bytes())?;
+        file.sync_all()?;
+        Ok(secret.into())
+    }
+}
+
+/// Whether anything is kept in the data directory.
+pub(crate) fn needs_data_dir(settings: &Settings) -> bool {
+    settings.kafka.brokers.is_empty()
+        || settings.postgres.url.expose_secret().is_empty()
+        || settings.mongodb.url.is_empty()
+        || settings.internal.secret.expose_secret().is_empty()
+}
+
+/// Connects to the engines that the settings name and opens the embedded ones for the rest. Engines that are away are no
+/// error: readiness tells, and they are used as soon as they are there.
+pub(crate) async fn connect(
+    settings: &Settings,
+    data_dir: Option<&DataDir>,
+    urls: Urls,
+) -> anyhow::Result<Engines> {
+    let directory = || {
+        let opened = data_dir.context("an embedded engine needs a data directory")?;
+        Ok::<_, anyhow::Error>(opened.path.as_path())
+    };
+    let clock = Clock::system();
+    let log = if settings.kafka.brokers.is_empty() {
+        EventLog::Embedded(EmbeddedLog::open(directory()?, &settings.embedded_log, clock.clone()).await?)
+    } else {
+        EventLog::Kafka(KafkaLog::connect(&settings.kafka)?)
+    };
+    let sql = if settings.postgres.url.expose_secret().is_empty() {
+        SqlEngine::Sqlite(directory()?.to_owned())
+    } else {
+        SqlEngine::Postgres(settings.postgres.clone())
+    };
+    let expiry_s = settings.history_store.expiry_s;
+    let history = if settings.mongodb.url.is_empty() {
+        HistoryStore::embedded(directory()?, expiry_s).await?
+    } else {
+        HistoryStore::mongodb(&settings.mongodb, expiry_s).await.context("mongodb.url")?
+    };
+    let tickets = if settings.redis.url.is_empty() {
+        TicketStore::memory(clock.clone())
+    } else {
+        TicketStore::redis(&settings.redis).context("redis.url")?
+    };
+    let client = InternalClient::new(urls, internal_key(settings, data_dir)?, clock.clone())?;
+    Ok(Engines {
+        log,
+        sql,
+        history,
+        tickets,
+        http: settings.http,
+        client,
+        clock,
+        readiness: Readiness::default(),
+        shutdown: Shutdown::default(),
+    })
+}
+
+fn internal_key(settings: &Settings, data_dir: Option<&DataDir>) -> anyhow::Result<InternalKey> {
+    let secret = match data_dir {
+        Some(data_dir) if settings.internal.secret.expose_secret().is_empty() => {
+            data_dir.generated_secret("internal-secret")?
+        }
+        _ => settings.internal.secret.clone(),
+    };
+    InternalKey::new(secret.expose_secret()).with_context(|| {
+        format!("internal.secret must have {} characters or more", InternalKey::MIN_SECRET_LEN)
+    })
+}
+
+/// An engine whose state shows in the readiness of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watched {
+    Log,
+    History,
+    Tickets,
+}
+
+/// Watches engines for `/health/ready`. Databases watch themselves.
+pub(crate) fn watch(engines: &Engines, watched: &[Watched]) {
+    for engine in watched {
+        match engine {
+            Watched::Log => {
+                let log = engines.log.clone();
+                engines.readiness.monitor("log", &engines.shutdown, move || {
+                    let log = log.clone();
+                    async move { log.check().await }
+                });
+            }
+            Watched::History => {
+                let history = engines.history.clone();
+                engines.readiness.monitor("history store", &engines.shutdown, move || {
+                    let history = history.clone();
+                    async move { history.check().await }
+                });
+            }
+            Watched::Tickets => {
+                let tickets = engines.tickets.clone();
+                engines.readiness.monitor("ticket store", &engines.shutdown, move || {
+                    let tickets = tickets.clone();
+                    async move { tickets.check().await }
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+CREATE TABLE authority (
+    name TEXT PRIMARY KEY,
+    key_pem TEXT NOT NULL,
+    certificate_pem TEXT NOT NULL
+);
+
+CREATE TABLE certificates (
+    tenant TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    pem TEXT NOT NULL,
+    subject_dn TEXT NOT NULL,
+    serial TEXT NOT NULL,
+    not_before_ms BIGINT NOT NULL,
+    not_after_ms BIGINT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    modified_ms BIGINT NOT NULL,
+    device TEXT,
+    PRIMARY KEY (tenant, fingerprint)
+);
+CREATE UNIQUE INDEX certificates_by_fingerprint ON certificates (fingerprint);
+CREATE INDEX certificates_by_device ON certificates (tenant, device);
+
+CREATE TABLE revoked (
+    serial TEXT PRIMARY KEY,
+    revoked_ms BIGINT NOT NULL,
+    not_after_ms BIGINT NOT NULL
+);
+
+CREATE TABLE reserved_names (
+    name TEXT PRIMARY KEY
+);
+
+CREATE TABLE outbox (
+    id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    record_key TEXT,
+    value TEXT NOT NULL
+);
+CREATE TABLE outbox_lease (
+    name TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    expires_ms BIGINT NOT NULL
+);

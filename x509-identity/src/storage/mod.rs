@@ -1,0 +1,4 @@
+//! SQL. Every method on certificates takes the tenant first.
+
+pub(crate) mod authority;
+pub(crate) mod certificates;
