@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use sqlx::{Any, Row, Transaction};
+use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 use tokio::sync::Notify;
 use tracing::warn;
 use uuid::Uuid;
@@ -71,6 +71,8 @@ impl Outbox {
         let stop = shutdown.clone();
         shutdown.spawn("outbox relay", async move {
             stop.unless_requested(relay.run()).await;
+            // Another instance, or this one after its restart, need not wait until the lease expires.
+            let _ = tokio::time::timeout(Duration::from_secs(1), relay.give_up_lease()).await;
         });
         outbox
     }
@@ -93,6 +95,37 @@ impl Outbox {
         .bind(event.value)
         .execute(&mut **transaction)
         .await?;
+        Ok(())
+    }
+
+    /// Adds many events to a transaction, in order, with few statements. Call [`Outbox::committed`] after the commit.
+    pub async fn add_all(
+        &self,
+        transaction: &mut Transaction<'static, Any>,
+        events: Vec<Event<'_>>,
+    ) -> Result<(), SqlError> {
+        for events in events.chunks(Self::BATCH as usize) {
+            let row = |row: usize| {
+                let [a, b, c, d, e] = [1, 2, 3, 4, 5].map(|column| row * 5 + column);
+                format!("(${a}, ${b}, ${c}, ${d}, ${e})")
+            };
+            let rows: Vec<String> = (0..events.len()).map(row).collect();
+            let sql = format!(
+                "INSERT INTO outbox (id, tenant, subject, record_key, value) VALUES {}",
+                rows.join(", ")
+            );
+            // Made of constants and placeholders.
+            let mut insert = sqlx::query(AssertSqlSafe(sql));
+            for event in events {
+                insert = insert
+                    .bind(Uuid::now_v7().to_string())
+                    .bind(event.tenant.as_str())
+                    .bind(event.subject.as_str())
+                    .bind(event.key.as_deref())
+                    .bind(event.value.as_str());
+            }
+            insert.execute(&mut **transaction).await?;
+        }
         Ok(())
     }
 
@@ -119,7 +152,7 @@ struct Waiting {
 }
 
 impl Relay {
-    async fn run(self) {
+    async fn run(&self) {
         self.outbox.sql.migrated().await;
         let mut backoff = Backoff::default();
         loop {
@@ -165,6 +198,14 @@ impl Relay {
         .execute(self.outbox.sql.pool()?)
         .await?;
         Ok(changed.rows_affected() > 0)
+    }
+
+    async fn give_up_lease(&self) -> Result<(), SqlError> {
+        sqlx::query("DELETE FROM outbox_lease WHERE name = 'relay' AND owner = $1")
+            .bind(&self.owner)
+            .execute(self.outbox.sql.pool()?)
+            .await?;
+        Ok(())
     }
 
     async fn next(&self) -> Result<Vec<Waiting>, SqlError> {

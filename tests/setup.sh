@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Makes sure that the build has what it needs: installs missing system packages where it may, else says which.
+set -euo pipefail
+
+case ${1-} in
+  -h | --help) echo 'usage: setup.sh — checks for a Rust toolchain and the packages that the build needs'; exit 0 ;;
+esac
+
+if ! command -v cargo >/dev/null; then
+  echo 'The Rust toolchain is missing. Install rustup (https://rustup.rs or the package rustup); rust-toolchain.toml does the rest.' >&2
+  exit 1
+fi
+
+missing=()
+need() { # need COMMAND-OR-FILE PACKAGE
+  if [[ $1 == /* ]]; then [ -e "$1" ] && return; else command -v "$1" >/dev/null && return; fi
+  missing+=("$2")
+}
+need cc gcc
+need g++ g++
+need make make
+need cmake cmake
+need pkg-config pkg-config
+need curl curl
+need python3 python3
+pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
+[ -e /usr/include/zlib.h ] || missing+=(zlib1g-dev)
+
+[ ${#missing[@]} -gt 0 ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  echo "Installing ${missing[*]} ..."
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+else
+  echo "The build needs packages that are not installed. Install them with:" >&2
+  echo "  sudo apt-get update && sudo apt-get install -y ${missing[*]}" >&2
+  exit 1
+fi
