@@ -9,6 +9,6 @@ pub mod http;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tenancy;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod wire;

@@ -2,8 +2,11 @@
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
+    clippy::panic,
     reason = "a test that cannot start should say why and stop"
 )]
+
+mod forwarder;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -12,6 +15,7 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+pub use self::forwarder::{Forwarder, Forwarding};
 use crate::{
     clock::Clock,
     engine::{

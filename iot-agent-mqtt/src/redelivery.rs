@@ -147,8 +147,8 @@ fn mark(origin: Origin, key: &[u8]) -> Mark {
 }
 
 impl Index {
-    /// How long a partition may say nothing until it is believed to have nothing to say: the log does not tell
-    /// where it began to read.
+    /// How long a partition may say nothing at first until it is believed to have nothing to say: the log does not
+    /// tell where it began to read.
     const QUIET: Duration = Duration::from_millis(1500);
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -184,16 +184,24 @@ impl Index {
 
     /// Waits until everything before `ends` was read.
     async fn caught_up(&self, ends: &[(i32, i64)]) {
+        let silent_from = tokio::time::Instant::now() + Self::QUIET;
         loop {
             let news = self.news.notified();
             if self.seen().has_read(ends) {
                 return;
             }
-            if tokio::time::timeout(Self::QUIET, news).await.is_err() {
-                // Nothing to read in the window, in some partition.
+            if tokio::time::timeout_at(silent_from, news).await.is_err() {
                 self.seen().skip_to(ends);
+                break;
+            }
+        }
+        // What is left has been read in part.
+        loop {
+            let news = self.news.notified();
+            if self.seen().has_read(ends) {
                 return;
             }
+            news.await;
         }
     }
 }

@@ -110,11 +110,6 @@ stop_daemon() {
 
 # Compose 2 is a plugin, Compose 1 a program; COMPOSE, if set, decides.
 COMPOSE=${COMPOSE:-}
-compose() {
-  # shellcheck disable=SC2086 # it may be two words
-  $COMPOSE "$@"
-}
-
 require_compose() {
   [[ -z $COMPOSE ]] || return 0
   if docker compose version >/dev/null 2>&1; then

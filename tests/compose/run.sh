@@ -31,7 +31,9 @@ PROJECT=tatami-test
 ENGINES=(kafka postgres mongodb redis)
 HEALTH_SECONDS=${HEALTH_SECONDS:-300}
 
-stack() { compose -p "$PROJECT" -f "$ROOT/docker-compose.yml" "$@"; }
+STACK=(-p "$PROJECT" -f "$ROOT/docker-compose.yml")
+# shellcheck disable=SC2086 # COMPOSE may be two words
+stack() { $COMPOSE "${STACK[@]}" "$@"; }
 
 # Set here, so that a developer's .env does not decide what is tested.
 fix_settings() {
@@ -55,7 +57,8 @@ states() {
 start() {
   local wanted=$1 began=$SECONDS
   shift
-  stack up -d --no-build "$@" >"$CACHE/compose-up.log" 2>&1 </dev/null &
+  # shellcheck disable=SC2086 # COMPOSE may be two words
+  (exec $COMPOSE "${STACK[@]}" up -d --no-build "$@" >"$CACHE/compose-up.log" 2>&1 </dev/null) &
   UP=$!
   await_health "$wanted" "$began"
   wait "$UP" || fail_start "docker-compose up failed"
@@ -100,7 +103,7 @@ test_engines() {
   start "${#ENGINES[@]}" "${ENGINES[@]}"
   check_engines write
   say "replacing the containers"
-  quietly compose-down.log stack down
+  quietly compose-down.log stack rm -fsv
   start "${#ENGINES[@]}" "${ENGINES[@]}"
   check_engines read
 }
@@ -171,7 +174,8 @@ take_down() { quietly compose-down.log stack down -v --remove-orphans; }
 # must not leave this half done.
 cleanup() {
   trap '' INT TERM HUP
-  [[ -z $UP ]] || kill "$UP" 2>/dev/null || true
+  # While it runs it makes new containers.
+  if [[ -n $UP ]] && kill "$UP" 2>/dev/null; then wait "$UP" || true; fi
   say "taking everything down"
   (take_down) || true
   stop_daemon

@@ -192,9 +192,9 @@ main() {
 
   tenant=t$(date +%s)
   step "a second user in a new tenant: $tenant"
-  expect 200 POST /auth/user "{\"username\": \"joao_$tenant\", \"service\": \"$tenant\", \"email\": \"$tenant@example.com\",
-    \"name\": \"Joao\", \"profile\": \"admin\"}"
-  login "joao_$tenant" "$(json 'a[0]["user"].get("initialPassword") or a[0]["initialPassword"]')"
+  expect 200 POST /auth/user "{\"username\": \"user_$tenant\", \"service\": \"$tenant\", \"email\": \"$tenant@example.com\",
+    \"name\": \"Second User\", \"profile\": \"admin\"}"
+  login "user_$tenant" "$(json 'a[0]["user"].get("initialPassword") or a[0]["initialPassword"]')"
   tour "$tenant"
   local other_device=$DEVICE
   strangers admin "$admin_device"

@@ -1,1 +1,15 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a test that cannot go on should say why and stop"
+)]
+
+pub mod api;
+pub mod command;
+pub mod mqtt;
+pub mod stack;
+
+pub use api::Api;
+pub use stack::Stack;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A verified caller with what this service knows about him.
-pub(super) struct Actor {
+pub(crate) struct Actor {
     pub(super) user_id: i64,
     pub(super) scope: Scope,
     standing: Standing,

@@ -8,7 +8,7 @@ use common::http::{
 use serde_json::Value;
 
 /// Any JSON document. What it must contain is checked field by field, because the contract has an order.
-pub(super) struct Document(pub(super) Value);
+pub(crate) struct Document(pub(super) Value);
 
 impl<S: Send + Sync> FromRequest<S> for Document {
     type Rejection = Problem;

@@ -128,3 +128,131 @@ pub fn labels(label: &str, count: i64) -> Result<Vec<String>, Invalid> {
     labels.last().map_or(Ok(()), |longest| check_label(longest))?;
     Ok(labels)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::{Ids, input::TemplateInput};
+
+    /// Template 1: `temp` (1) with metadata `unit` (2), `fan` (3). Template 2: `fan` (4).
+    fn templates() -> Templates {
+        let unit = json!({ "label": "unit", "type": "meta", "value_type": "string" });
+        let temp = json!({ "label": "temp", "type": "dynamic", "value_type": "float", "metadata": [unit] });
+        let fan = json!({ "label": "fan", "type": "actuator", "value_type": "float" });
+        let mut ids = Ids { last_template: 0, last_attr: 0 };
+        [json!([temp, fan]), json!([fan])]
+            .into_iter()
+            .map(|attrs| {
+                let input = TemplateInput::parse(&json!({ "label": "T", "attrs": attrs })).unwrap();
+                let template = Template::new(input, 0, &mut ids);
+                (template.id, template)
+            })
+            .collect()
+    }
+
+    fn device(template_ids: &[i64]) -> Device {
+        Device {
+            id: "a1b2c3".to_owned(),
+            label: "d".to_owned(),
+            created_ms: 0,
+            updated_ms: None,
+            template_ids: template_ids.to_vec(),
+            overrides: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn templates_that_collide_are_found() {
+        let all = templates();
+        for (ids, expected) in
+            [(&[][..], None), (&[1], None), (&[1, 2], Some(2)), (&[2, 1], Some(1)), (&[1, 1], Some(1))]
+        {
+            assert_eq!(colliding_template(ids, &all), expected, "{ids:?}");
+        }
+    }
+
+    #[test]
+    fn overrides_name_what_is_there() {
+        let resolve = |attrs: Value| {
+            let input = DeviceInput::parse(&json!({ "label": "d", "attrs": attrs })).unwrap();
+            overrides(&input.overrides, &templates())
+        };
+        let attr = |id: Value, template: Value, value: Value, item: Value| {
+            json!([{ "label": "temp", "id": id, "template_id": template, "static_value": value,
+                     "metadata": [{ "id": item, "static_value": "K" }] }])
+        };
+        let good = resolve(attr(json!(1), json!("1"), json!("x"), json!("2")));
+        assert_eq!(good, Ok(BTreeMap::from([(1, "x".to_owned()), (2, "K".to_owned())])));
+        let only_metadata = resolve(attr(json!("1"), json!(1), json!(null), json!(2)));
+        assert_eq!(only_metadata, Ok(BTreeMap::from([(2, "K".to_owned())])));
+        for (attrs, expected) in [
+            (attr(json!(999), json!(1), json!("x"), json!(2)), "Unknown attribute 999 in override list"),
+            (attr(json!(null), json!(1), json!("x"), json!(2)), "Unknown attribute None in override list"),
+            // Of the other template.
+            (attr(json!(4), json!(1), json!("x"), json!(2)), "Unknown attribute 4 in override list"),
+            (attr(json!(1), json!(null), json!("x"), json!(2)), "Unknown template None in attr list"),
+            (attr(json!(1), json!(7), json!("x"), json!(2)), "Unknown template 7 in attr list"),
+            (attr(json!(1), json!(1), json!("x"), json!(99)), "Unknown attribute 1 in override list"),
+            (
+                attr(json!(1), json!(1), json!("x"), json!("zz")),
+                "Unknown metadata attribute zz in override list",
+            ),
+        ] {
+            assert_eq!(resolve(attrs), Err(Invalid::text(expected)));
+        }
+    }
+
+    #[test]
+    fn wanted_identifiers_follow_the_rule() {
+        let wanted = |id: Value| {
+            wanted_id(&DeviceInput::parse(&json!({ "label": "d", "id": id })).unwrap()).ok()
+        };
+        let some = |id: &str| Some(Some(id.to_owned()));
+        for (id, expected) in [
+            (json!(null), Some(None)),
+            (json!("ab"), some("ab")),
+            (json!("ABCdef"), some("ABCdef")),
+            (json!("9f3c21aa.4b1d"), Some(None)),
+            (json!("a"), None),
+            (json!("abcdef0"), None),
+            (json!("xyz"), None),
+            (json!(""), None),
+            (json!(123), None),
+        ] {
+            assert_eq!(wanted(id.clone()), expected, "{id}");
+        }
+    }
+
+    #[test]
+    fn generated_identifiers_are_hex() {
+        for _ in 0..1000 {
+            let id = random_id();
+            let is_hex = id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            assert!((5..=6).contains(&id.len()) && is_hex, "{id}");
+        }
+    }
+
+    #[test]
+    fn labels_are_padded_to_the_digits_of_the_count() {
+        for (count, first, last) in
+            [(1, "d", "d"), (3, "d_0", "d_2"), (10, "d_00", "d_09"), (12, "d_00", "d_11")]
+        {
+            let labels = labels("d", count).unwrap();
+            assert_eq!(labels.len(), usize::try_from(count).unwrap());
+            assert_eq!((labels[0].as_str(), labels[labels.len() - 1].as_str()), (first, last), "{count}");
+        }
+        assert!(labels(&"x".repeat(127), 2).is_err());
+    }
+
+    #[test]
+    fn only_actuators_can_be_configured() {
+        let requested = json!({ "temp": 1, "fan": 2, "nothing": 3 });
+        let refused = device(&[1]).not_configurable(&templates(), requested.as_object().unwrap());
+        assert_eq!(refused, ["temp", "nothing"]);
+        let fan = json!({ "fan": 2 });
+        assert!(device(&[2]).not_configurable(&templates(), fan.as_object().unwrap()).is_empty());
+        assert_eq!(device(&[]).not_configurable(&templates(), fan.as_object().unwrap()), ["fan"]);
+    }
+}

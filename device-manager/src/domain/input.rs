@@ -157,8 +157,11 @@ impl DeviceInput {
         let templates = match fields.object.get("templates") {
             None => None,
             Some(Value::Array(ids)) => Some(template_ids(ids)?),
-            Some(Value::Null) => fields.fail("templates", json!([NULL])),
-            Some(_) => fields.fail("templates", json!(["Invalid type."])),
+            Some(other) => {
+                let fault = if other.is_null() { NULL } else { "Invalid type." };
+                fields.fail("templates", json!([fault]));
+                None
+            }
         };
         fields.finish(INPUT)?;
         let overrides = list(fields.object, "attrs")?.map(Vec::as_slice).unwrap_or_default();
@@ -304,9 +307,8 @@ impl<'a> Fields<'a> {
         Ok(Self { object, errors: Map::new() })
     }
 
-    fn fail<T>(&mut self, name: &str, error: Value) -> Option<T> {
+    fn fail(&mut self, name: &str, error: Value) {
         self.errors.insert(name.to_owned(), error);
-        None
     }
 
     /// A required text. What breaks the schema is collected; too long is an error at once.
@@ -320,7 +322,8 @@ impl<'a> Fields<'a> {
             Some(Value::Null) => NULL,
             Some(_) => "Not a valid string.",
         };
-        Ok(self.fail(name, json!([fault])).unwrap_or_default())
+        self.fail(name, json!([fault]));
+        Ok(String::new())
     }
 
     /// Identifiers are hints here: what cannot be one is ignored.
@@ -335,5 +338,132 @@ impl<'a> Fields<'a> {
         let mut errors = std::mem::take(&mut self.errors);
         errors.sort_keys();
         Err(Invalid::Schema { message, errors: Value::Object(errors) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(message: &'static str, errors: Value) -> Invalid {
+        Invalid::Schema { message, errors }
+    }
+
+    #[test]
+    fn templates_that_are_refused() {
+        let attr = |attr: Value| json!({ "label": "t", "attrs": [attr] });
+        let with = |item: Value| {
+            attr(json!({ "label": "a", "type": "b", "value_type": "c", "metadata": item }))
+        };
+        let label = |text: &str| json!({ "label": [text] });
+        let rule = "Labels must contain letters, numbers or dashes(-_)";
+        let item = json!({ "label": "m", "type": "meta", "value_type": "string" });
+        for (body, expected) in [
+            (json!([]), schema(INPUT, json!({ "_schema": ["Invalid input type."] }))),
+            (json!(7), schema(INPUT, json!({ "_schema": ["Invalid input type."] }))),
+            (json!({ "attrs": [] }), schema(INPUT, label(MISSING))),
+            (json!({ "label": null, "attrs": [] }), schema(INPUT, label(NULL))),
+            (json!({ "label": 1, "attrs": [] }), schema(INPUT, label("Not a valid string."))),
+            (json!({ "label": "t" }), Invalid::text("attrs is missing")),
+            (json!({ "label": "t", "attrs": null }), Invalid::text("attrs is missing")),
+            (json!({ "label": "t", "attrs": {} }), Invalid::text("attrs must be a list")),
+            (
+                json!({ "label": "t", "attrs": vec![json!({}); 1001] }),
+                Invalid::text("attrs must have at most 1000 entries"),
+            ),
+            (
+                json!({ "label": "x".repeat(129), "attrs": [] }),
+                Invalid::text("label must have at most 128 characters"),
+            ),
+            (
+                json!({ "label": "a\u{0}", "attrs": [] }),
+                Invalid::text("label must not contain a null character"),
+            ),
+            (attr(json!("a")), schema(ATTR, json!({ "_schema": ["Invalid input type."] }))),
+            (
+                attr(json!({ "label": "a b", "type": "x", "value_type": "y" })),
+                schema(ATTR, label(rule)),
+            ),
+            (attr(json!({ "label": "", "type": "x", "value_type": "y" })), schema(ATTR, label(rule))),
+            (
+                attr(json!({ "label": null, "type": "x" })),
+                schema(ATTR, json!({ "label": [NULL], "value_type": [MISSING] })),
+            ),
+            (
+                attr(json!({ "label": "a", "type": "x".repeat(33), "value_type": "y" })),
+                Invalid::text("type must have at most 32 characters"),
+            ),
+            (
+                attr(json!({ "label": "a", "type": "b", "value_type": "c", "static_value": {} })),
+                Invalid::text("static_value must not be an object"),
+            ),
+            (with(json!("m")), Invalid::text("metadata must be a list")),
+            (
+                with(json!([{ "label": "m", "value_type": "string" }])),
+                schema(ATTR, json!({ "metadata": { "0": { "type": [MISSING] } } })),
+            ),
+            (
+                with(json!([item.clone(), item])),
+                schema(ATTR, json!({ "metadata": ["a template can not have repeated attributes"] })),
+            ),
+        ] {
+            assert_eq!(TemplateInput::parse(&body), Err(expected), "{body}");
+        }
+        let same = json!({ "label": "a", "type": "b", "value_type": "c" });
+        let twice = TemplateInput::parse(&json!({ "label": "t", "attrs": [same.clone(), same] }));
+        let text = "Template attribute constraints are violated by the request";
+        assert_eq!(twice, Err(Invalid::text(text)));
+    }
+
+    #[test]
+    fn static_values_become_texts() {
+        for (value, expected) in [
+            (json!(null), None),
+            (json!("x"), Some("x")),
+            (json!(""), Some("")),
+            (json!(42), Some("42")),
+            (json!(1.5), Some("1.5")),
+            (json!(true), Some("true")),
+            (json!([1]), Some("{1}")),
+            (json!([true, null, "a b", "c", ["d\"e"]]), Some(r#"{t,NULL,"a b",c,{"d\"e"}}"#)),
+        ] {
+            let object = json!({ "static_value": value });
+            let read = static_value(object.as_object().unwrap());
+            assert_eq!(read, Ok(expected.map(str::to_owned)), "{value}");
+        }
+    }
+
+    #[test]
+    fn devices_that_are_refused() {
+        let with = |attrs: Value| json!({ "label": "d", "attrs": attrs });
+        let attr = |label: &str| json!({ "label": label, "template_id": 1, "id": 2 });
+        for (body, expected) in [
+            (json!([]), schema(INPUT, json!({ "_schema": ["Invalid input type."] }))),
+            (json!({ "label": 5 }), schema(INPUT, json!({ "label": ["Not a valid string."] }))),
+            (
+                json!({ "label": "d", "templates": null }),
+                schema(INPUT, json!({ "templates": [NULL] })),
+            ),
+            (
+                json!({ "templates": "1" }),
+                schema(INPUT, json!({ "label": [MISSING], "templates": ["Invalid type."] })),
+            ),
+            (
+                json!({ "label": "d", "templates": [1.5] }),
+                Invalid::text("templates must be a list of template ids"),
+            ),
+            (with(json!({})), Invalid::text("attrs must be a list")),
+            (with(json!([1])), Invalid::list("missing label attribute")),
+            (with(json!([{ "template_id": 1 }])), Invalid::list("missing label attribute")),
+            (
+                with(json!([attr("a"), attr("a")])),
+                Invalid::list("a device can not have repeated attributes"),
+            ),
+            (with(json!([{ "label": "a" }])), Invalid::text("an attribute has no template_id")),
+        ] {
+            assert_eq!(DeviceInput::parse(&body), Err(expected), "{body}");
+        }
+        let ids = DeviceInput::parse(&json!({ "label": "d", "templates": [1, "2", u64::MAX] }));
+        assert_eq!(ids.unwrap().templates, Some(vec![1, 2, i64::MAX]));
     }
 }

@@ -76,3 +76,121 @@ impl Template {
             || self.attrs.iter().any(|attr| other.attrs.iter().any(|theirs| theirs.name() == attr.name()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn ids() -> Ids {
+        Ids { last_template: 0, last_attr: 0 }
+    }
+
+    fn input(attrs: Value) -> TemplateInput {
+        TemplateInput::parse(&json!({ "label": "T", "attrs": attrs })).unwrap()
+    }
+
+    /// Attributes 1 (with metadata 2) and 3.
+    fn stored(ids: &mut Ids) -> Template {
+        let unit = json!({ "label": "unit", "type": "meta", "value_type": "string", "static_value": "C" });
+        let attrs = json!([
+            { "label": "temp", "type": "dynamic", "value_type": "float", "metadata": [unit] },
+            { "label": "fan", "type": "actuator", "value_type": "float" },
+        ]);
+        Template::new(input(attrs), 10, ids)
+    }
+
+    fn update(attrs: Value) -> (Template, Updated) {
+        let mut ids = ids();
+        let stored = stored(&mut ids);
+        let updated = stored.updated(input(attrs), 20, &mut ids);
+        (stored, updated)
+    }
+
+    fn names(updated: &Updated) -> Vec<(i64, &str)> {
+        updated.template.attrs.iter().map(|attr| (attr.id, attr.label.as_str())).collect()
+    }
+
+    #[test]
+    fn what_is_sent_back_unchanged_changes_nothing() {
+        let (stored, updated) = update(json!([
+            { "id": 1, "label": "temp", "type": "dynamic", "value_type": "float" },
+            { "label": "fan", "type": "actuator", "value_type": "float", "created": "x", "template_id": "1" },
+        ]));
+        assert_eq!(updated, Updated { template: stored, removed: vec![], renamed: vec![] });
+    }
+
+    #[test]
+    fn attributes_are_recognised_by_id_and_then_by_name() {
+        let attr = |id: Option<i64>, label: &str| {
+            json!({ "id": id, "label": label, "type": "dynamic", "value_type": "float" })
+        };
+        for (attrs, expected, removed, renamed) in [
+            (json!([attr(None, "temp")]), vec![(1, "temp")], vec![3], vec![]),
+            (json!([attr(Some(1), "heat")]), vec![(1, "heat")], vec![3], vec![1]),
+            (json!([attr(Some(99), "temp")]), vec![(1, "temp")], vec![3], vec![]),
+            (json!([attr(None, "heat")]), vec![(4, "heat")], vec![1, 2, 3], vec![4]),
+            // The identifier wins over the name.
+            (
+                json!([attr(None, "temp"), attr(Some(1), "heat")]),
+                vec![(1, "heat"), (4, "temp")],
+                vec![3],
+                vec![1],
+            ),
+            // Another attribute's identifier with this one's name: the second is new.
+            (
+                json!([attr(Some(1), "x"), attr(Some(1), "y")]),
+                vec![(1, "x"), (4, "y")],
+                vec![3],
+                vec![1, 4],
+            ),
+            (json!([]), vec![], vec![1, 2, 3], vec![]),
+        ] {
+            let (_, updated) = update(attrs.clone());
+            assert_eq!(names(&updated), expected, "{attrs}");
+            assert_eq!((&updated.removed, &updated.renamed), (&removed, &renamed), "{attrs}");
+            assert_eq!(updated.template.updated_ms, Some(20));
+        }
+    }
+
+    #[test]
+    fn values_are_overwritten_and_metadata_is_merged() {
+        let attr = |metadata: Value| {
+            let mut attr = json!({ "label": "temp", "type": "dynamic", "value_type": "integer" });
+            if !metadata.is_null() {
+                attr["metadata"] = metadata;
+            }
+            json!([attr])
+        };
+        let unit = json!({ "label": "unit", "type": "meta", "value_type": "string", "static_value": "K" });
+        let range = json!({ "label": "range", "type": "meta", "value_type": "string" });
+        for (metadata, expected) in [
+            (Value::Null, vec![(2, "unit", Some("C"), None)]),
+            (json!([]), vec![]),
+            (json!([unit]), vec![(2, "unit", Some("K"), Some(20))]),
+            (json!([range, unit]), vec![(2, "unit", Some("K"), Some(20)), (4, "range", None, None)]),
+        ] {
+            let (_, updated) = update(attr(metadata.clone()));
+            let attr = &updated.template.attrs[0];
+            assert_eq!((attr.value_type.as_str(), attr.updated_ms), ("integer", Some(20)));
+            let items: Vec<_> = attr
+                .metadata
+                .iter()
+                .map(|item| (item.id, item.label.as_str(), item.static_value.as_deref(), item.updated_ms))
+                .collect();
+            assert_eq!(items, expected, "{metadata}");
+        }
+    }
+
+    #[test]
+    fn templates_collide_by_label_and_type() {
+        let template = |id: i64, kind: &str| {
+            let mut ids = Ids { last_template: id - 1, last_attr: 0 };
+            Template::new(input(json!([{ "label": "a", "type": kind, "value_type": "x" }])), 0, &mut ids)
+        };
+        assert!(template(1, "static").collides_with(&template(2, "static")));
+        assert!(template(1, "static").collides_with(&template(1, "dynamic")));
+        assert!(!template(1, "static").collides_with(&template(2, "dynamic")));
+    }
+}

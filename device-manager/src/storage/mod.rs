@@ -18,7 +18,7 @@ use common::{
 };
 use sqlx::{Any, Row, Transaction, pool::PoolConnection};
 
-pub(crate) use device::{Devices, Selection};
+pub(crate) use device::Selection;
 
 use crate::domain::Ids;
 

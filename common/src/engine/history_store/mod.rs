@@ -1,11 +1,25 @@
 //! Readings over time: MongoDB, or SQLite in this process.
-#![expect(clippy::todo, clippy::unused_async, missing_docs, reason = "being written")]
+//!
+//! Both engines promise the same: samples are durable when `insert` returns; a sample that is stored already is left
+//! as it is; values come back as the text that was stored; samples are found by tenant, device and attribute only,
+//! through an index; among samples of one attribute with equal times the order is that of their identities; samples
+//! older than the expiry disappear by themselves.
+
+mod embedded;
+mod mongo;
+
+#[cfg(test)]
+mod conformance;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{DeviceId, Tenant};
+pub use self::{embedded::EmbeddedHistory, mongo::MongoHistory};
+use crate::{
+    clock::Clock,
+    wire::{DeviceId, Tenant},
+};
 
 /// Where MongoDB is, section `mongodb` of the settings.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -34,7 +48,8 @@ pub struct Sample {
     /// What else the message's metadata said, as the JSON text of an object.
     pub metadata: String,
     /// Identity of the sample: made from the record's topic, partition, offset and append time, and the attribute.
-    /// Inserting a sample whose identity is stored changes nothing.
+    /// Inserting a sample whose identity is stored changes nothing. It begins with the offset, so that samples with
+    /// equal times are in the order of the log.
     pub id: [u8; 16],
 }
 
@@ -51,6 +66,19 @@ pub struct Window {
     pub limit: Option<u64>,
 }
 
+/// The place of a sample in its attribute's order, for reading on behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    ts_ms: i64,
+    id: [u8; 16],
+}
+
+impl From<&Sample> for Cursor {
+    fn from(sample: &Sample) -> Self {
+        Self { ts_ms: sample.ts_ms, id: sample.id }
+    }
+}
+
 /// Why the store did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
@@ -64,47 +92,83 @@ pub enum HistoryError {
 
 /// The history store. Cheap to clone.
 #[derive(Clone)]
-pub enum HistoryStore {}
+pub enum HistoryStore {
+    /// MongoDB.
+    Mongo(MongoHistory),
+    /// SQLite in this process.
+    Embedded(EmbeddedHistory),
+}
 
 impl HistoryStore {
-    /// Connects to MongoDB; does not wait for it to be there.
-    pub async fn mongodb(_settings: &MongoSettings, _expiry_s: u64) -> Result<Self, HistoryError> {
-        todo!()
+    /// Connects to MongoDB; does not wait for it to be there. Samples older than `expiry_s` disappear.
+    pub async fn mongodb(settings: &MongoSettings, expiry_s: u64) -> Result<Self, HistoryError> {
+        MongoHistory::connect(settings, expiry_s).await.map(Self::Mongo)
     }
 
-    /// Opens or creates the store in a directory.
-    pub async fn embedded(_directory: &Path, _expiry_s: u64) -> Result<Self, HistoryError> {
-        todo!()
+    /// Opens or creates the store in a directory. Samples older than `expiry_s` disappear.
+    pub async fn embedded(directory: &Path, expiry_s: u64) -> Result<Self, HistoryError> {
+        EmbeddedHistory::open(directory, expiry_s, Clock::system()).await.map(Self::Embedded)
     }
 
     /// Stores samples durably. Samples that are stored already are left as they are.
-    pub async fn insert(&self, _samples: &[Sample]) -> Result<(), HistoryError> {
-        todo!()
+    pub async fn insert(&self, samples: &[Sample]) -> Result<(), HistoryError> {
+        if samples.is_empty() {
+            return Ok(());
+        }
+        match self {
+            Self::Mongo(history) => history.insert(samples).await,
+            Self::Embedded(history) => history.insert(samples).await,
+        }
     }
 
     /// The samples of one attribute of one device.
     pub async fn query(
         &self,
-        _tenant: &Tenant,
-        _device: &DeviceId,
-        _attr: &str,
-        _window: Window,
+        tenant: &Tenant,
+        device: &DeviceId,
+        attr: &str,
+        window: Window,
     ) -> Result<Vec<Sample>, HistoryError> {
-        todo!()
+        self.query_after(tenant, device, attr, window, None).await
+    }
+
+    /// Like [`HistoryStore::query`], but only what comes behind `after` in the order of the window. With a limit this
+    /// reads results of any size in pieces.
+    pub async fn query_after(
+        &self,
+        tenant: &Tenant,
+        device: &DeviceId,
+        attr: &str,
+        window: Window,
+        after: Option<Cursor>,
+    ) -> Result<Vec<Sample>, HistoryError> {
+        match self {
+            Self::Mongo(history) => history.query(tenant, device, attr, window, after).await,
+            Self::Embedded(history) => history.query(tenant, device, attr, window, after).await,
+        }
     }
 
     /// Whether the tenant's device has any sample at all.
-    pub async fn has_device(&self, _tenant: &Tenant, _device: &DeviceId) -> Result<bool, HistoryError> {
-        todo!()
+    pub async fn has_device(&self, tenant: &Tenant, device: &DeviceId) -> Result<bool, HistoryError> {
+        match self {
+            Self::Mongo(history) => history.has_device(tenant, device).await,
+            Self::Embedded(history) => history.has_device(tenant, device).await,
+        }
     }
 
     /// Removes everything of a tenant.
-    pub async fn remove_tenant(&self, _tenant: &Tenant) -> Result<(), HistoryError> {
-        todo!()
+    pub async fn remove_tenant(&self, tenant: &Tenant) -> Result<(), HistoryError> {
+        match self {
+            Self::Mongo(history) => history.remove_tenant(tenant).await,
+            Self::Embedded(history) => history.remove_tenant(tenant).await,
+        }
     }
 
     /// Whether the engine answers, for readiness.
     pub async fn check(&self) -> Result<(), HistoryError> {
-        todo!()
+        match self {
+            Self::Mongo(history) => history.check().await,
+            Self::Embedded(history) => history.check().await,
+        }
     }
 }

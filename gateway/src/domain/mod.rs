@@ -1,0 +1,7 @@
+//! Rules without I/O.
+
+pub(crate) mod bearer;
+pub(crate) mod framing;
+pub(crate) mod headers;
+pub(crate) mod path;
+pub(crate) mod route;
