@@ -24,7 +24,6 @@ use common::{
         EventLog,
         event_log::{LogError, Record, Start, Tail},
     },
-    shutdown::Shutdown,
     tenancy::{TenantChange, Topics},
     wire::{DeviceId, Subject, Tenant, Topic, event::{DeviceEvent as Names, OwnershipEvent}},
 };
@@ -187,11 +186,11 @@ impl Control {
         }
     }
 
-    /// Reads until the end is asked for.
-    pub(crate) async fn run(&self, shutdown: Shutdown) -> anyhow::Result<()> {
+    /// Reads for ever.
+    pub(crate) async fn run(&self) {
         let mut backoff = Backoff::default();
-        while let Some(batch) = shutdown.unless_requested(self.tail.next_batch(500)).await {
-            match batch {
+        loop {
+            match self.tail.next_batch(500).await {
                 Ok(batch) => {
                     backoff.reset();
                     batch.iter().for_each(|record| self.take(record));
@@ -202,7 +201,6 @@ impl Control {
                 }
             }
         }
-        Ok(())
     }
 
     fn take(&self, record: &Record) {

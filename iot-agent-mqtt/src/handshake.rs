@@ -25,7 +25,7 @@ use crate::{
     link::{Link, Login},
     metrics::refused,
     packet::{self, Broken, Connect, Refusal, Version, Welcome},
-    session::Session,
+    session::{Session, Start},
     stream::Stream,
     tls::{self, Acceptor, Peer},
 };
@@ -64,7 +64,7 @@ pub(crate) async fn open(
         }
     };
     match welcome(&agent, &hello).await {
-        Ok(welcomed) => Some(begin(agent, hello, welcomed, slot)),
+        Ok(welcomed) => Some(begin(&agent, hello, welcomed, slot)),
         Err(refusal) => {
             refuse(hello.stream, Some(hello.connect.version), refusal).await;
             None
@@ -97,9 +97,8 @@ async fn greet(agent: &Agent, tcp: TcpStream, acceptor: Option<Acceptor>) -> any
     };
     match packet::read_connect(&mut input, frame).map_err(broken)? {
         Ok(connect) => Ok(Some(Hello { stream, connect, input, peer })),
-        Err(refusal) => {
-            // The version of a client that speaks an unknown one, or has an impossible id, was 3 when in doubt.
-            refuse(stream, None, refusal).await;
+        Err((version, refusal)) => {
+            refuse(stream, version, refusal).await;
             Ok(None)
         }
     }
@@ -211,7 +210,7 @@ fn random_client_id() -> String {
     format!("auto-{:016x}", rand::rng().random::<u64>())
 }
 
-fn begin(agent: Arc<Agent>, hello: Hello, welcomed: Welcomed, slot: OwnedSemaphorePermit) -> Session {
+fn begin(agent: &Agent, hello: Hello, welcomed: Welcomed, slot: OwnedSemaphorePermit) -> Session {
     let Hello { stream, connect, input, peer } = hello;
     let Welcomed { presence, topic, assigned_client_id } = welcomed;
     let longest = agent.config.max_keep_alive_s;
@@ -234,5 +233,6 @@ fn begin(agent: Arc<Agent>, hello: Hello, welcomed: Welcomed, slot: OwnedSemapho
     });
     let Identity { tenant, device } = &presence.link.own;
     debug!(%tenant, %device, client = %client_id, "connected");
-    Session::new(agent, presence, stream, connect, input, out, topic, keep_alive, ends, slot)
+    let keep_alive = Duration::from_secs(keep_alive.into());
+    Session::new(Start { presence, stream, connect, input, out, topic, keep_alive, ends, slot })
 }

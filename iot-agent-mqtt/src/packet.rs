@@ -95,11 +95,14 @@ pub(crate) fn frame_len(input: &[u8], max: u32) -> Result<Option<usize>, Broken>
     if input.len() > 4 { Err(Broken::Malformed) } else { Ok(None) }
 }
 
+/// A CONNECT, or why it is refused and in which version to say so, if that is known.
+pub(crate) type Connecting = Result<Connect, (Option<Version>, Refusal)>;
+
 /// Reads the CONNECT at the beginning of `input`, which holds the whole frame.
-pub(crate) fn read_connect(input: &mut BytesMut, frame: usize) -> Result<Result<Connect, Refusal>, Broken> {
+pub(crate) fn read_connect(input: &mut BytesMut, frame: usize) -> Result<Connecting, Broken> {
     let version = match version_of(&input[..frame])? {
         Ok(version) => version,
-        Err(refusal) => return Ok(Err(refusal)),
+        Err(refusal) => return Ok(Err((None, refusal))),
     };
     let decoded = if version == Version::V5 {
         v5::Codec::new(0, 0).decode(input).map(|packet| packet.map(|(packet, _)| connect_of_v5(packet)))
@@ -107,9 +110,9 @@ pub(crate) fn read_connect(input: &mut BytesMut, frame: usize) -> Result<Result<
         v3::Codec::new(0).decode(input).map(|packet| packet.map(|(packet, _)| connect_of_v3(version, packet)))
     };
     match decoded {
-        Ok(Some(connect)) => connect.map(check_client_id),
+        Ok(Some(connect)) => Ok(check_client_id(connect?)),
         Ok(None) => Err(Broken::Malformed),
-        Err(DecodeError::InvalidClientId) => Ok(Err(Refusal::ClientId)),
+        Err(DecodeError::InvalidClientId) => Ok(Err((Some(version), Refusal::ClientId))),
         Err(_) => Err(Broken::Malformed),
     }
 }
@@ -170,12 +173,12 @@ fn will_of(topic: &str, payload: Bytes) -> Result<Box<Will>, Broken> {
     Ok(Box::new(Will { topic: topic.to_owned(), payload: Bytes::copy_from_slice(&payload) }))
 }
 
-fn check_client_id(connect: Connect) -> Result<Connect, Refusal> {
+fn check_client_id(connect: Connect) -> Connecting {
     const LONGEST: usize = 128;
     let id = &connect.client_id;
     let empty_in_31 = id.is_empty() && connect.version == Version::V31;
     if id.len() > LONGEST || empty_in_31 || id.contains(char::is_control) {
-        return Err(Refusal::ClientId);
+        return Err((Some(connect.version), Refusal::ClientId));
     }
     Ok(connect)
 }
@@ -464,7 +467,8 @@ mod tests {
     fn connect(frame: &[u8]) -> Result<Result<Version, Refusal>, Broken> {
         let mut input = BytesMut::from(frame);
         let whole = frame_len(frame, 65_536)?.filter(|len| *len == frame.len()).ok_or(Broken::Malformed)?;
-        Ok(read_connect(&mut input, whole)?.map(|connect| connect.version))
+        let read = read_connect(&mut input, whole)?;
+        Ok(read.map(|connect| connect.version).map_err(|(_, refusal)| refusal))
     }
 
     #[test]

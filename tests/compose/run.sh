@@ -61,8 +61,7 @@ start() {
   (exec $COMPOSE "${STACK[@]}" up -d --no-build "$@" >"$CACHE/compose-up.log" 2>&1 </dev/null) &
   UP=$!
   await_health "$wanted" "$began"
-  wait "$UP" || fail_start "docker-compose up failed"
-  UP=
+  await_up
   say "all healthy after $((SECONDS - began)) s"
 }
 
@@ -78,10 +77,16 @@ await_health() {
     fi
     ((healthy < wanted)) || return 0
     ((SECONDS - began < HEALTH_SECONDS)) || fail_start "not healthy after $HEALTH_SECONDS s"
-    # Once it has ended well, all containers run and it remains to wait for the last ones' health.
-    if ! kill -0 "$UP" 2>/dev/null && ! wait "$UP"; then fail_start "docker-compose up failed"; fi
+    # When it has ended well, all containers run, and only the last ones' health is to come.
+    if [[ -n $UP ]] && ! kill -0 "$UP" 2>/dev/null; then await_up; fi
     sleep 1
   done
+}
+
+await_up() {
+  [[ -n $UP ]] || return 0
+  wait "$UP" || fail_start "docker-compose up failed"
+  UP=
 }
 
 fail_start() {

@@ -127,8 +127,37 @@ impl InternalClient {
         read(to, response).await
     }
 
+    /// Posts a JSON document and returns status and body of the answer, for callers to whom a refusal says more than
+    /// that it is one. A status of 500 or more is an error.
+    pub async fn exchange<B: Serialize + Sync>(
+        &self,
+        to: Service,
+        path: &str,
+        caller: &Caller,
+        body: &B,
+    ) -> Result<(StatusCode, bytes::Bytes), CallError> {
+        let response = self.answer(to, Method::POST, path, caller, |request| request.json(body)).await?;
+        let status = response.status();
+        let unavailable = |error: reqwest::Error| CallError::Unavailable { service: to, reason: error.to_string() };
+        Ok((status, response.bytes().await.map_err(unavailable)?))
+    }
+
     /// Sends a request and returns the answer when its status is a success.
     async fn send(
+        &self,
+        to: Service,
+        method: Method,
+        path: &str,
+        caller: &Caller,
+        with: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, CallError> {
+        let response = self.answer(to, method, path, caller, with).await?;
+        let status = response.status();
+        if status.is_success() { Ok(response) } else { Err(CallError::Refused { service: to, status }) }
+    }
+
+    /// Sends a request and returns the answer unless the service is in trouble.
+    async fn answer(
         &self,
         to: Service,
         method: Method,
@@ -142,13 +171,7 @@ impl InternalClient {
         let request = self.http.request(method, format!("{base}{path}")).header(CALLER_HEADER, signature);
         let response = with(request).send().await.map_err(|error| unavailable(error.to_string()))?;
         let status = response.status();
-        if status.is_success() {
-            Ok(response)
-        } else if status.is_server_error() {
-            Err(unavailable(format!("it answered {status}")))
-        } else {
-            Err(CallError::Refused { service: to, status })
-        }
+        if status.is_server_error() { Err(unavailable(format!("it answered {status}"))) } else { Ok(response) }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What crosses a service boundary: names, topics and messages. No I/O in here.
 
 pub mod claims;
+pub mod date;
 pub mod device_id;
 pub mod event;
 pub mod header;

@@ -23,6 +23,9 @@ impl KafkaLog {
     pub fn connect(_settings: &KafkaSettings) -> Result<Self, LogError> {
         todo!()
     }
+    pub fn connect_with_queue(_settings: &KafkaSettings, _bytes: usize) -> Result<Self, LogError> {
+        todo!()
+    }
     pub async fn create_topic(&self, _topic: &Topic, _profile: TopicProfile) -> Result<(), LogError> {
         todo!()
     }

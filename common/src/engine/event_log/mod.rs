@@ -15,10 +15,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-pub use embedded::{EmbeddedLog, EmbeddedLogSettings};
-pub use kafka::{KafkaLog, KafkaSettings};
+pub use embedded::{EmbeddedGroup, EmbeddedLog, EmbeddedLogSettings, EmbeddedTail};
+pub use kafka::{KafkaGroup, KafkaLog, KafkaSettings, KafkaTail};
 
 use crate::wire::Topic;
+
+/// The largest record that an engine takes, with its key and headers.
+pub const MAX_RECORD_BYTES: usize = 1 << 20;
 
 /// Facts about a record beside its value, see [`crate::wire::header`].
 pub type Headers = SmallVec<[(&'static str, Bytes); 2]>;

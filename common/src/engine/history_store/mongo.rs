@@ -53,6 +53,7 @@ impl MongoHistory {
     const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
     /// The driver itself waits without an end for a server that is connected and silent.
     const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+    const REMOVE_AT_ONCE: i64 = 10_000;
     const DUPLICATE_KEY: i32 = 11_000;
     /// `IndexOptionsConflict`: the index is there with another expiry.
     const OTHER_OPTIONS: i32 = 85;
@@ -132,10 +133,23 @@ impl MongoHistory {
         Ok(in_time(found.into_future()).await?.is_some())
     }
 
-    /// Takes as long as it takes: the callers wait in the background.
+    /// Removes a piece at a time, so that each question has its time-out.
     pub(super) async fn remove_tenant(&self, tenant: &Tenant) -> Result<(), HistoryError> {
-        self.samples.delete_many(doc! { "t": tenant.as_str() }).await?;
-        Ok(())
+        let identities = self.samples.clone_with_type::<Document>();
+        loop {
+            let find = async {
+                let filter = doc! { "t": tenant.as_str() };
+                let some = identities.find(filter).projection(doc! { "_id": 1 }).limit(Self::REMOVE_AT_ONCE);
+                some.await?.try_collect::<Vec<Document>>().await
+            };
+            let found: Vec<Bson> =
+                in_time(find).await?.into_iter().filter_map(|mut document| document.remove("_id")).collect();
+            if found.is_empty() {
+                return Ok(());
+            }
+            let these = doc! { "_id": { "$in": found }, "t": tenant.as_str() };
+            in_time(self.samples.delete_many(these).into_future()).await?;
+        }
     }
 
     pub(super) async fn check(&self) -> Result<(), HistoryError> {
@@ -152,15 +166,17 @@ impl MongoHistory {
     async fn create_indexes(&self) -> Result<(), HistoryError> {
         // As it is read, down to the identity that orders equal times.
         let reading = IndexModel::builder().keys(doc! { "t": 1, "d": 1, "a": 1, "ts": 1, "_id": 1 }).build();
-        self.samples.create_index(reading).await?;
+        in_time(self.samples.create_index(reading).into_future()).await?;
         let expiring = IndexModel::builder()
             .keys(doc! { "ts": 1 })
             .options(IndexOptions::builder().expire_after(self.expiry).build())
             .build();
-        match self.samples.create_index(expiring).await {
+        match in_time(self.samples.create_index(expiring).into_future()).await {
             Ok(_) => Ok(()),
-            Err(error) if code_of(&error) == Some(Self::OTHER_OPTIONS) => self.change_expiry().await,
-            Err(error) => Err(error.into()),
+            Err(Outcome::Failed(error)) if code_of(&error) == Some(Self::OTHER_OPTIONS) => {
+                self.change_expiry().await
+            }
+            Err(outcome) => Err(outcome.into()),
         }
     }
 
@@ -168,7 +184,8 @@ impl MongoHistory {
         let seconds = i64::try_from(self.expiry.as_secs()).unwrap_or(i64::MAX);
         let index = doc! { "keyPattern": { "ts": 1 }, "expireAfterSeconds": seconds };
         let change = doc! { "collMod": Self::COLLECTION, "index": index };
-        self.client.database(&self.database).run_command(change).await?;
+        let database = self.client.database(&self.database);
+        in_time(database.run_command(change).into_future()).await?;
         info!(seconds, "the expiry of the history was changed");
         Ok(())
     }

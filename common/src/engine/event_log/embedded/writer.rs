@@ -1,0 +1,395 @@
+//! The only task that writes. One transaction for everything that waits, then everybody is told.
+
+use std::{collections::HashMap, collections::VecDeque, fs::File, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+use super::{
+    Shared,
+    format::{self, Batch},
+    lock,
+    queue::{Append, Request, Work},
+    retention::Retention,
+    store::{Extent, Writing, unavailable},
+    topic::TopicLog,
+};
+use crate::{
+    backoff::Backoff,
+    engine::event_log::{Delivery, LogError, Position},
+    wire::Topic,
+};
+
+/// Bytes after which a batch ends: readers load whole batches.
+const BATCH_BYTES: usize = 256 << 10;
+/// Bytes of the newest batches that are kept in memory, over all topics.
+const CACHE_BYTES: usize = 32 << 20;
+/// What a batch costs beside its records.
+const CACHE_OVERHEAD: usize = 128;
+/// Attempts to write before producers are told that it cannot be done.
+const ATTEMPTS: u32 = 5;
+/// How often expired records are looked for.
+const CLEAN_EVERY: Duration = Duration::from_secs(1);
+/// Batches that are deleted at once: appends wait meanwhile.
+const CLEAN_BATCHES: usize = 32;
+
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) file: PathBuf,
+    /// None after a failure, until it was opened again.
+    pub(super) writing: Option<Writing>,
+    pub(super) retention: Retention,
+    pub(super) cache: Cache,
+    /// The latest timestamp, as a topic's timestamps must not go down when the clock does.
+    pub(super) latest_ts: i64,
+    /// Held until nothing is written any more.
+    pub(super) directory_lock: File,
+}
+
+/// The batches that are kept in memory, oldest first.
+#[derive(Default)]
+pub(super) struct Cache {
+    order: VecDeque<(Arc<TopicLog>, usize)>,
+    bytes: usize,
+}
+
+/// Records of one transaction, put together by topic.
+#[derive(Default)]
+struct Batches {
+    /// In the order in which they are inserted.
+    topics: Vec<Arc<TopicLog>>,
+    finished: Vec<(usize, Batch)>,
+    open: Vec<Open>,
+    by_number: HashMap<i64, usize>,
+}
+
+/// A batch that is being put together.
+struct Open {
+    base: i64,
+    next: i64,
+    records: Vec<u8>,
+}
+
+/// What a request changes in memory once it is durable.
+enum Effect {
+    Created { number: i64, topic: Topic, retention_ms: i64 },
+    Deleted { topic: Topic },
+}
+
+impl Writer {
+    pub(super) async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut clean_at = Instant::now();
+        loop {
+            let work = shared.queue.take();
+            let is_idle = work.is_empty();
+            if !is_idle {
+                self.write(work).await;
+            }
+            if Instant::now() >= clean_at {
+                // One small step at a time, so that appends hardly wait.
+                if !self.clean().await {
+                    clean_at = Instant::now() + CLEAN_EVERY;
+                }
+            } else if is_idle {
+                if shared.queue.is_closed() {
+                    break;
+                }
+                let _ = tokio::time::timeout_at(clean_at, shared.queue.filled()).await;
+            }
+        }
+        self.close().await;
+    }
+
+    async fn close(mut self) {
+        self.shared.store.close().await;
+        if let Some(writing) = self.writing.take()
+            && let Err(error) = writing.close().await
+        {
+            warn!(%error, "the embedded log was not closed well");
+        }
+        drop(self.directory_lock);
+    }
+
+    async fn write(&mut self, work: Work) {
+        let room = work.room();
+        let Work { appends, requests, .. } = work;
+        self.latest_ts = self.shared.clock.now_ms().max(self.latest_ts);
+        let (batches, deliveries) = Batches::put_together(appends, self.latest_ts);
+        match self.transact_at_last(&batches.rows(), &requests).await {
+            Ok(effects) => {
+                self.appended(batches);
+                self.apply(effects);
+                for (delivery, position) in deliveries {
+                    delivery.complete(Ok(position));
+                }
+                requests.into_iter().for_each(|request| request.done());
+            }
+            Err(error) => {
+                for (delivery, _) in deliveries {
+                    delivery.complete(Err(error.clone()));
+                }
+                requests.into_iter().for_each(|request| request.failed(&error));
+            }
+        }
+        self.shared.queue.give_back(room);
+    }
+
+    /// Writes, trying again a few times: a full disk may be made room on, and a stuck connection is replaced.
+    async fn transact_at_last(
+        &mut self,
+        rows: &[(i64, Batch)],
+        requests: &[Request],
+    ) -> Result<Vec<Effect>, LogError> {
+        if rows.is_empty() && requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut backoff = Backoff::default();
+        let mut attempt = 1;
+        loop {
+            match self.transact(rows, requests).await {
+                Ok(effects) => {
+                    lock(&self.shared.failure).take();
+                    return Ok(effects);
+                }
+                Err(failure) => {
+                    error!(error = %failure, attempt, "the embedded log cannot write");
+                    *lock(&self.shared.failure) = Some(failure.to_string());
+                    self.writing = None;
+                    if attempt == ATTEMPTS {
+                        return Err(unavailable(failure));
+                    }
+                }
+            }
+            attempt += 1;
+            backoff.wait().await;
+        }
+    }
+
+    async fn transact(
+        &mut self,
+        rows: &[(i64, Batch)],
+        requests: &[Request],
+    ) -> Result<Vec<Effect>, sqlx::Error> {
+        let mut changes = self.writing().await?.begin().await?;
+        changes.insert(rows).await?;
+        let mut effects = Vec::new();
+        for request in requests {
+            match request {
+                Request::CreateTopic { topic, retention_ms, .. } => {
+                    let (topic, retention_ms) = (topic.clone(), *retention_ms);
+                    let number = changes.create_topic(topic.as_str(), retention_ms).await?;
+                    effects.push(Effect::Created { number, topic, retention_ms });
+                }
+                Request::DeleteTopic { topic, .. } => {
+                    if changes.delete_topic(topic.as_str()).await?.is_some() {
+                        effects.push(Effect::Deleted { topic: topic.clone() });
+                    }
+                }
+                Request::Commit { group, offsets, .. } => {
+                    changes.commit_offsets(&group.name, offsets).await?
+                }
+            }
+        }
+        changes.commit().await?;
+        Ok(effects)
+    }
+
+    async fn writing(&mut self) -> Result<&mut Writing, sqlx::Error> {
+        let writing = match self.writing.take() {
+            Some(writing) => writing,
+            None => Writing::open(&self.file).await?,
+        };
+        Ok(self.writing.insert(writing))
+    }
+
+    /// The readers may have what is durable now, and before the producers are told: who has been told finds the
+    /// record behind the head.
+    fn appended(&mut self, batches: Batches) {
+        for (index, batch) in batches.finished {
+            let topic = &batches.topics[index];
+            self.retention.watch(topic, batch.max_ts);
+            self.cache.push(topic, &batch);
+            topic.appended(batch);
+        }
+        self.cache.shrink();
+    }
+
+    fn apply(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Created { number, topic, retention_ms } => {
+                    self.shared.topic_created(number, topic, retention_ms);
+                }
+                Effect::Deleted { topic } => {
+                    if let Some(number) = self.shared.topic_deleted(&topic) {
+                        self.retention.deleted(number);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Deletes a little of what has expired. Returns whether there may be more.
+    async fn clean(&mut self) -> bool {
+        match self.try_clean().await {
+            Ok(more) => more,
+            Err(error) => {
+                warn!(%error, "expired records cannot be deleted for the moment");
+                self.writing = None;
+                false
+            }
+        }
+    }
+
+    async fn try_clean(&mut self) -> Result<bool, sqlx::Error> {
+        if let Some(number) = self.retention.next_deleted() {
+            if self.purge(number).await? {
+                self.retention.forget_deleted();
+            }
+            return Ok(true);
+        }
+        let now_ms = self.shared.clock.now_ms();
+        let Some(topic) = self.retention.take_due(now_ms) else { return Ok(false) };
+        let oldest = self.expire(&topic, now_ms - topic.retention_ms).await;
+        // Watched again whatever happened; after a failure with the same batch.
+        let watched_from = match &oldest {
+            Ok(extent) => extent.as_ref().map(|extent| extent.max_ts),
+            Err(_) => Some(now_ms - topic.retention_ms),
+        };
+        if let Some(max_ts) = watched_from {
+            self.retention.watch(&topic, max_ts);
+        }
+        oldest.map(|_| true)
+    }
+
+    /// Deletes the oldest batches of a deleted topic. Returns whether none is left.
+    async fn purge(&mut self, number: i64) -> Result<bool, sqlx::Error> {
+        let mut changes = self.writing().await?.begin().await?;
+        let oldest = changes.oldest(number, CLEAN_BATCHES as i64).await?;
+        if let Some(last) = oldest.last() {
+            changes.expire(number, last.last + 1).await?;
+        }
+        let is_done = oldest.len() < CLEAN_BATCHES;
+        if is_done {
+            changes.forget_topic(number).await?;
+        }
+        changes.commit().await?;
+        Ok(is_done)
+    }
+
+    /// Deletes the oldest batches of a topic if all their records are as old as `until_ms`. Returns the batch
+    /// that is the oldest afterwards.
+    async fn expire(&mut self, topic: &TopicLog, until_ms: i64) -> Result<Option<Extent>, sqlx::Error> {
+        let mut changes = self.writing().await?.begin().await?;
+        let oldest = changes.oldest(topic.number, CLEAN_BATCHES as i64 + 1).await?;
+        let expired =
+            oldest.iter().take(CLEAN_BATCHES).take_while(|extent| extent.max_ts <= until_ms).count();
+        if let Some(last) = expired.checked_sub(1).and_then(|index| oldest.get(index)) {
+            changes.expire(topic.number, last.last + 1).await?;
+            changes.commit().await?;
+            topic.expired(last.last + 1);
+        }
+        Ok(oldest.get(expired).copied())
+    }
+}
+
+impl Batches {
+    fn put_together(appends: Vec<Append>, timestamp_ms: i64) -> (Self, Vec<(Delivery, Position)>) {
+        let mut batches = Self::default();
+        let mut deliveries = Vec::with_capacity(appends.len());
+        for append in appends {
+            if let Some(offset) = batches.add(&append, timestamp_ms) {
+                deliveries.push((append.delivery, Position { partition: 0, offset }));
+            } else {
+                let name = append.topic.topic.to_string();
+                append.delivery.complete(Err(LogError::UnknownTopic(name)));
+            }
+        }
+        for index in 0..batches.open.len() {
+            batches.finish(index, timestamp_ms);
+        }
+        (batches, deliveries)
+    }
+
+    /// Adds a record. Returns its offset, or nothing when the topic was deleted in the meantime.
+    fn add(&mut self, append: &Append, timestamp_ms: i64) -> Option<i64> {
+        let index = match self.by_number.get(&append.topic.number) {
+            Some(index) => *index,
+            None if append.topic.is_deleted() => return None,
+            None => self.open(&append.topic),
+        };
+        let open = &mut self.open[index];
+        format::encode(&append.record, timestamp_ms, &mut open.records);
+        let offset = open.next;
+        open.next += 1;
+        if open.records.len() >= BATCH_BYTES {
+            self.finish(index, timestamp_ms);
+        }
+        Some(offset)
+    }
+
+    fn open(&mut self, topic: &Arc<TopicLog>) -> usize {
+        let index = self.topics.len();
+        let head = topic.head();
+        self.topics.push(Arc::clone(topic));
+        self.open.push(Open { base: head, next: head, records: Vec::new() });
+        self.by_number.insert(topic.number, index);
+        index
+    }
+
+    fn finish(&mut self, index: usize, timestamp_ms: i64) {
+        let open = &mut self.open[index];
+        if open.next > open.base {
+            let records = std::mem::take(&mut open.records).into();
+            let batch = Batch { base: open.base, last: open.next - 1, max_ts: timestamp_ms, records };
+            open.base = open.next;
+            self.finished.push((index, batch));
+        }
+    }
+
+    fn rows(&self) -> Vec<(i64, Batch)> {
+        self.finished.iter().map(|(index, batch)| (self.topics[*index].number, batch.clone())).collect()
+    }
+}
+
+impl Cache {
+    fn push(&mut self, topic: &Arc<TopicLog>, batch: &Batch) {
+        let bytes = batch.records.len() + CACHE_OVERHEAD;
+        self.bytes += bytes;
+        self.order.push_back((Arc::clone(topic), bytes));
+    }
+
+    fn shrink(&mut self) {
+        while self.bytes > CACHE_BYTES
+            && let Some((topic, bytes)) = self.order.pop_front()
+        {
+            self.bytes -= bytes;
+            topic.forget_oldest();
+        }
+    }
+}
+
+impl Request {
+    fn done(self) {
+        if let Self::Commit { group, offsets, reply } = self {
+            group.committed(offsets);
+            // Whoever asked may have gone away.
+            let _ = reply.send(Ok(()));
+        } else {
+            let _ = self.into_reply().send(Ok(()));
+        }
+    }
+
+    fn failed(self, error: &LogError) {
+        let _ = self.into_reply().send(Err(error.clone()));
+    }
+
+    fn into_reply(self) -> super::queue::Reply {
+        match self {
+            Self::CreateTopic { reply, .. }
+            | Self::DeleteTopic { reply, .. }
+            | Self::Commit { reply, .. } => reply,
+        }
+    }
+}

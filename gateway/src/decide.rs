@@ -1,0 +1,189 @@
+//! May they? The PDP says so, and is asked again only when its answer may have changed.
+
+use std::{
+    borrow::Cow,
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::http::{Method, StatusCode};
+use common::{
+    clock::Clock,
+    http::{
+        Caller,
+        caller::CallerKind,
+        client::{InternalClient, Service},
+    },
+    wire::Tenant,
+};
+use metrics::Counter;
+use moka::sync::Cache;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::{
+    SERVICE,
+    config::Config,
+    error::Refusal,
+    validity::{Stamp, Validity},
+};
+
+/// Asks the PDP and remembers what it said.
+pub(crate) struct Decider {
+    client: InternalClient,
+    clock: Clock,
+    asker: Caller,
+    ttl_ms: i64,
+    validity: Arc<Validity>,
+    cache: Cache<u128, Remembered, RandomState>,
+    keys: [RandomState; 2],
+    hits: Counter,
+    misses: Counter,
+}
+
+#[derive(Clone)]
+struct Remembered {
+    decision: Decision,
+    stamp: Stamp,
+    until_ms: i64,
+}
+
+#[derive(Clone)]
+struct Decision {
+    caller: Arc<Caller>,
+    is_permit: bool,
+}
+
+/// What is asked, with the names of the contract (dojot-api.md 2.7).
+#[derive(Serialize)]
+struct Question<'a> {
+    jwt: &'a str,
+    action: &'a str,
+    resource: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    decision: String,
+    tenant: String,
+    username: String,
+    userid: i64,
+    expires: i64,
+}
+
+#[derive(Deserialize)]
+struct RefusedToken {
+    message: String,
+}
+
+impl Decider {
+    pub(crate) fn new(config: &Config, client: InternalClient, clock: Clock, validity: Arc<Validity>) -> Self {
+        let ttl = Duration::from_secs(u64::from(config.decision_cache_ttl_s));
+        let cache = Cache::builder().max_capacity(config.decision_cache_entries).time_to_live(ttl);
+        Self {
+            client,
+            clock,
+            asker: Caller::service(SERVICE, &Tenant::management()),
+            ttl_ms: ttl.as_millis() as i64,
+            validity,
+            cache: cache.build_with_hasher(RandomState::new()),
+            keys: [RandomState::new(), RandomState::new()],
+            hits: metrics::counter!("gateway_decision_cache_hits_total"),
+            misses: metrics::counter!("gateway_decision_cache_misses_total"),
+        }
+    }
+
+    /// The caller whom a token names, if the PDP permits the request. `path` is normalised.
+    pub(crate) async fn decide(&self, token: &str, method: &Method, path: &str) -> Result<Arc<Caller>, Refusal> {
+        let now = self.clock.now_ms();
+        let key = self.key(token, method, path);
+        // Taken before the question, so that a revocation that overtakes the answer is noticed.
+        let stamp = self.validity.stamp(now);
+        let known = stamp.and_then(|_| self.cache.get(&key)).filter(|known| self.still_holds(known, now));
+        let decision = if let Some(known) = known {
+            self.hits.increment(1);
+            known.decision
+        } else {
+            self.misses.increment(1);
+            let decision = self.ask(token, method, path).await?;
+            self.remember(key, &decision, stamp);
+            decision
+        };
+        if decision.is_permit { Ok(decision.caller) } else { Err(Refusal::Forbidden) }
+    }
+
+    fn still_holds(&self, known: &Remembered, now: i64) -> bool {
+        now < known.until_ms && self.validity.holds(known.stamp, known.decision.caller.user_id)
+    }
+
+    fn remember(&self, key: u128, decision: &Decision, stamp: Option<Stamp>) {
+        let Some(stamp) = stamp else { return };
+        let now = self.clock.now_ms();
+        let until_ms = decision.caller.expires_s.saturating_mul(1000).min(now + self.ttl_ms);
+        let known = Remembered { decision: decision.clone(), stamp, until_ms };
+        if self.still_holds(&known, now) {
+            self.cache.insert(key, known);
+        }
+    }
+
+    async fn ask(&self, token: &str, method: &Method, path: &str) -> Result<Decision, Refusal> {
+        let question = Question { jwt: token, action: method.as_str(), resource: resource(path) };
+        let answer = self.client.exchange(Service::Auth, "/pdp", &self.asker, &question).await;
+        let (status, body) = answer.map_err(|error| {
+            warn!(%error, "the PDP cannot be asked, so the answer is no");
+            Refusal::NoDecision
+        })?;
+        match status {
+            StatusCode::OK => self.read(&body),
+            StatusCode::UNAUTHORIZED => {
+                let refused: RefusedToken = serde_json::from_slice(&body).map_err(unreadable)?;
+                Err(Refusal::Token(Cow::Owned(refused.message)))
+            }
+            status => Err(unreadable(format!("status {status}"))),
+        }
+    }
+
+    fn read(&self, body: &[u8]) -> Result<Decision, Refusal> {
+        let answer: Answer = serde_json::from_slice(body).map_err(unreadable)?;
+        let is_permit = match answer.decision.as_str() {
+            "permit" => true,
+            "deny" => false,
+            other => return Err(unreadable(format!("decision {other:?}"))),
+        };
+        if answer.expires <= self.clock.now_s() {
+            return Err(unreadable("a decision about an expired token"));
+        }
+        let caller = Caller {
+            tenant: Tenant::parse(&answer.tenant).map_err(unreadable)?,
+            user: answer.username,
+            user_id: answer.userid,
+            kind: CallerKind::User,
+            expires_s: answer.expires,
+        };
+        Ok(Decision { caller: Arc::new(caller), is_permit })
+    }
+
+    /// 128 bits under keys that nobody knows: the token itself is not kept.
+    fn key(&self, token: &str, method: &Method, path: &str) -> u128 {
+        let half = |key: &RandomState| {
+            let mut hasher = key.build_hasher();
+            for part in [token, method.as_str(), path] {
+                hasher.write_usize(part.len());
+                hasher.write(part.as_bytes());
+            }
+            u128::from(hasher.finish())
+        };
+        half(&self.keys[0]) << 64 | half(&self.keys[1])
+    }
+}
+
+fn unreadable(what: impl std::fmt::Display) -> Refusal {
+    warn!(%what, "the PDP gave an answer that cannot be read, so the answer is no");
+    Refusal::NoDecision
+}
+
+/// How permissions see a path: with a slash at its end (dojot-api.md 1.3).
+fn resource(path: &str) -> Cow<'_, str> {
+    if path.ends_with('/') { Cow::Borrowed(path) } else { Cow::Owned(format!("{path}/")) }
+}

@@ -1,0 +1,92 @@
+//! Why the gateway does not forward a request, and what it says then (dojot-api.md 1.2, 1.5).
+
+use std::borrow::Cow;
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+use common::http::{Problem, Shape, server::RequestId};
+
+use crate::domain::{bearer::NoToken, framing::BadFraming, path::Ambiguity};
+
+/// A refusal.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error(transparent)]
+    Path(#[from] Ambiguity),
+    #[error(transparent)]
+    Framing(#[from] BadFraming),
+    #[error("Method Not Allowed")]
+    Method,
+    #[error("no Route matched with those values")]
+    NoRoute,
+    #[error("{1}")]
+    Fixed(StatusCode, String),
+    #[error("{0}")]
+    Token(Cow<'static, str>),
+    #[error("Forbidden")]
+    Forbidden,
+    #[error("the policy decision point is away")]
+    NoDecision,
+    #[error("request entity too large")]
+    TooLarge,
+    #[error("too many websockets")]
+    TooManyWebsockets,
+    #[error("name resolution failed")]
+    Name,
+    #[error("An invalid response was received from the upstream server")]
+    Upstream,
+    #[error("The upstream server is timing out")]
+    Timeout,
+    #[error("Internal Error")]
+    Internal,
+}
+
+impl From<NoToken> for Refusal {
+    fn from(error: NoToken) -> Self {
+        Self::Token(Cow::Owned(error.to_string()))
+    }
+}
+
+impl Refusal {
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Path(_) | Self::Framing(_) => StatusCode::BAD_REQUEST,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Fixed(status, _) => *status,
+            Self::Token(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoDecision | Self::TooManyWebsockets | Self::Name => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Upstream => StatusCode::BAD_GATEWAY,
+            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The answer.
+    pub(crate) fn into_response(self, id: &RequestId) -> Response {
+        let status = self.status();
+        let problem = match &self {
+            Self::NoDecision => Problem::unavailable("policy decision point"),
+            Self::TooManyWebsockets => Problem::unavailable("too many websockets"),
+            other => Problem::new(status, other.to_string()),
+        };
+        let mut response = problem.into_response_as(Shape::Message, Some(id.as_str()));
+        let headers = response.headers_mut();
+        match self {
+            Self::Token(_) => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            // Where a broken request ends is anybody's guess, so nothing is read after it.
+            Self::Framing(_) | Self::TooLarge => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
