@@ -35,7 +35,7 @@ test-compose: ## docker compose up in a real Docker engine, then the tour
 	@./tests/compose/run.sh
 
 bench: setup ## measures, see BENCHMARKS.md
-	@./tests/bench/run.sh
+	@./bench/run.sh
 
 chaos: setup ## kills parts of the platform many times under load and counts what was lost
 	@./tests/chaos.sh

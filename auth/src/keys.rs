@@ -6,12 +6,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use common::{
-    clock::Clock,
-    engine::sql::SqlError,
-    http::Problem,
-    wire::Claims,
-};
+use common::{clock::Clock, engine::sql::SqlError, http::Problem, wire::Claims};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use openssl::{error::ErrorStack, pkey::Private, rsa::Rsa};
 use serde::Serialize;

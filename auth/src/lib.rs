@@ -68,8 +68,7 @@ impl Server {
         let database_ready = engines.readiness.register("auth database");
         let sql = engines.sql.open(SERVICE, sqlx::migrate!("./migrations"), database_ready, shutdown)?;
         let topics = Topics::new(engines.client.clone(), SERVICE);
-        let outbox =
-            Outbox::start(sql.clone(), engines.log.clone(), topics.clone(), clock.clone(), shutdown);
+        let outbox = Outbox::start(sql.clone(), engines.log.clone(), topics.clone(), clock.clone(), shutdown);
         let access = AccessCache::new(AccessRepository::new(sql.clone()), config.access_cache_s);
         let keys = KeyRing::new(KeyRepository::new(sql.clone()), clock.clone());
         let passwords = Passwords::new(config.password_queue);

@@ -23,7 +23,8 @@ pub(crate) struct Passwords {
 }
 
 /// Belongs to no password; its parameters are those of [`Argon2::default`].
-const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 impl Passwords {
     /// At most `queue` calls wait; the others are refused.
@@ -44,11 +45,7 @@ impl Passwords {
     }
 
     /// Whether the password belongs to the hash. Without a hash the answer is no, after the same time.
-    pub(crate) async fn verify(
-        &self,
-        password: SecretString,
-        hash: Option<String>,
-    ) -> Result<bool, Problem> {
+    pub(crate) async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<bool, Problem> {
         let exists = hash.is_some();
         let matches = self.run(move || {
             let hash = hash.as_deref().unwrap_or(NOBODY);
@@ -59,10 +56,7 @@ impl Passwords {
         Ok(matches.await? && exists)
     }
 
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Problem> {
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
         let core = self.core().await?;
         let work = move || {
             let result = work();

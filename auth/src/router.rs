@@ -17,10 +17,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .both("/.well-known/jwks.json", get(jwks::list_keys))
         // Users, for callers whom the gateway has verified and permitted.
         .both("/user", get(user::list_users).post(user::create_user))
-        .both(
-            "/user/{user}",
-            get(user::get_user).put(user::update_user).delete(user::delete_user),
-        )
+        .both("/user/{user}", get(user::get_user).put(user::update_user).delete(user::delete_user))
         // Between our own services.
         .both("/pdp", post(pdp::decide))
         .both("/admin/tenants", get(tenant::list_tenants))

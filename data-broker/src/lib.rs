@@ -15,7 +15,6 @@ use common::{
         Shape,
         server::{HttpServer, Layers},
     },
-    tenancy::Topics,
 };
 
 pub use crate::config::Config;

@@ -55,14 +55,12 @@ impl Sessions {
         let mut state = self.state();
         let Identity { tenant, device } = link.own.clone();
         let links = state.tenants.entry(tenant).or_default().entry(device).or_default();
-        let previous = match links.iter_mut().find(|other| other.client_id == link.client_id) {
-            Some(other) => Some(std::mem::replace(other, Arc::clone(link))),
-            None if links.len() >= self.most_per_device => return Err(TooMany),
-            None => {
-                links.push(Arc::clone(link));
-                None
-            }
-        };
+        let same = links.iter().position(|other| other.client_id == link.client_id);
+        if same.is_none() && links.len() >= self.most_per_device {
+            return Err(TooMany);
+        }
+        let previous = same.map(|at| links.swap_remove(at));
+        links.push(Arc::clone(link));
         let previous = previous
             .inspect(|previous| previous.close(Close::TakenOver))
             .or_else(|| Some(state.ended.remove(&(link.own.clone(), link.client_id.clone()))?.1));
@@ -217,7 +215,7 @@ mod tests {
     fn sessions_are_closed_by_what_they_have_in_common() {
         let sessions = Sessions::new(10);
         let (a, b, c) = (link("t1:d1", "a"), link("t1:d2", "b"), link("t2:d1", "c"));
-        [&a, &b, &c].map(|link| sessions.enter(link).unwrap());
+        [&a, &b, &c].iter().for_each(|link| sessions.enter(link).unwrap());
         sessions.close_tenant(&a.own.tenant, Close::Revoked, |link| &*link.client_id == "a");
         assert_eq!([&a, &b, &c].map(|link| link.closed()), [Some(Close::Revoked), None, None]);
         sessions.close_tenant(&a.own.tenant, Close::Revoked, |_| true);

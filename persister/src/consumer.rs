@@ -6,11 +6,7 @@ use anyhow::Context;
 use common::{
     backoff::Backoff,
     consume::{Handler, Malformed},
-    engine::{
-        HistoryStore,
-        event_log::Record,
-        history_store::Sample,
-    },
+    engine::{HistoryStore, event_log::Record, history_store::Sample},
     shutdown::Shutdown,
     wire::Tenant,
 };

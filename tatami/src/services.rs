@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use common::{
+    backoff::Backoff,
     engine::Engines,
     http::{
         admin,
@@ -55,7 +56,7 @@ pub(crate) async fn up(options: &Options) -> anyhow::Result<()> {
             server
         }};
     }
-    let auth = internal!(auth, Auth, "auth");
+    let mut auth = internal!(auth, Auth, "auth");
     let data_broker = internal!(data_broker, DataBroker, "data-broker");
     let device_manager = internal!(device_manager, DeviceManager, "device-manager");
     let history = internal!(history, History, "history");
@@ -71,8 +72,8 @@ pub(crate) async fn up(options: &Options) -> anyhow::Result<()> {
 
     let welcome = Welcome {
         gateway: gateway.local_addr()?,
-        mqtt: agent.local_addr()?,
-        mqtt_tls: agent.local_addr_tls()?,
+        mqtt: agent.local_addr(),
+        mqtt_tls: agent.local_addr_tls(),
         admin,
         data_dir: options.data_dir.clone(),
         engines: engine_names(&settings),
@@ -87,11 +88,18 @@ pub(crate) async fn up(options: &Options) -> anyhow::Result<()> {
     start!(engines, "persister", persister);
     start!(engines, "iot-agent-mqtt", agent);
     start!(engines, "gateway", gateway);
-    let greeting = engines.shutdown.clone();
+    let (readiness, stop) = (engines.readiness.clone(), engines.shutdown.clone());
     engines.shutdown.spawn("welcome", async move {
-        if let Some(password) = greeting.unless_requested(password).await {
+        let greeting = async {
+            // Only the first start has a password to show; otherwise the sender is dropped.
+            let password = password.await.ok();
+            let mut backoff = Backoff::up_to(Duration::from_millis(200));
+            while !readiness.is_ready() {
+                backoff.wait().await;
+            }
             welcome.print(password.as_ref().map(ExposeSecret::expose_secret));
-        }
+        };
+        stop.unless_requested(greeting).await;
     });
     stop_when_asked(&engines).await
 }

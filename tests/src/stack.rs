@@ -283,10 +283,9 @@ async fn real_engines() -> Vec<(String, String)> {
 /// The binary that was built with this test program.
 fn binary() -> PathBuf {
     let own = std::env::current_exe().expect("the path of this program");
-    let directory = own.parent().and_then(std::path::Path::parent).expect("the target directory");
-    let binary = directory.join("tatami");
-    assert!(binary.is_file(), "{} is missing: run the tests with `make test`", binary.display());
-    binary
+    // Test programs are in `deps/` below it, load generators beside it.
+    let binary = own.ancestors().skip(1).take(2).map(|directory| directory.join("tatami")).find(|file| file.is_file());
+    binary.expect("the binary `tatami` beside this program: run the tests with `make test`")
 }
 
 /// A loopback address whose port nobody uses at the moment.

@@ -58,10 +58,11 @@ impl FirstStartRepository {
     pub(crate) async fn run(&self, password_hash: &str) -> Result<(), SqlError> {
         let mut tx = self.sql.begin().await?;
         // Of two instances that start together the second waits here until the first has committed.
-        let mine =
-            sqlx::query("INSERT INTO counters (name, value) VALUES ('first start', 1) ON CONFLICT DO NOTHING")
-                .execute(&mut *tx)
-                .await?;
+        let mine = sqlx::query(
+            "INSERT INTO counters (name, value) VALUES ('first start', 1) ON CONFLICT DO NOTHING",
+        )
+        .execute(&mut *tx)
+        .await?;
         if mine.rows_affected() == 0 {
             return Ok(());
         }

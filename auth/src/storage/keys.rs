@@ -26,10 +26,11 @@ impl KeyRepository {
 
     /// All keys, the newest first.
     pub(crate) async fn list(&self) -> Result<Vec<StoredKey>, SqlError> {
-        let rows =
-            sqlx::query("SELECT kid, private_key, created_ms FROM signing_keys ORDER BY created_ms DESC, kid")
-                .fetch_all(self.sql.pool()?)
-                .await?;
+        let rows = sqlx::query(
+            "SELECT kid, private_key, created_ms FROM signing_keys ORDER BY created_ms DESC, kid",
+        )
+        .fetch_all(self.sql.pool()?)
+        .await?;
         rows.iter()
             .map(|row| {
                 let private_key: String = row.try_get("private_key")?;

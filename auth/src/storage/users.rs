@@ -172,8 +172,7 @@ impl UserRepository {
 
     /// Names of all tenants.
     pub(crate) async fn tenants(&self) -> Result<Vec<String>, SqlError> {
-        let rows =
-            sqlx::query("SELECT name FROM tenants ORDER BY name").fetch_all(self.sql.pool()?).await?;
+        let rows = sqlx::query("SELECT name FROM tenants ORDER BY name").fetch_all(self.sql.pool()?).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 

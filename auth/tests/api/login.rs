@@ -53,13 +53,15 @@ async fn the_body_must_be_json_and_say_so() {
             (Some("Application/JSON"), &good, 200),
         ];
         for (mimetype, body, expected) in cases {
-            let mut request = client().request(Method::POST, format!("{}/", stack.base)).body(body.to_owned());
+            let mut request =
+                client().request(Method::POST, format!("{}/", stack.base)).body(body.to_owned());
             if let Some(mimetype) = mimetype {
                 request = request.header(CONTENT_TYPE, mimetype);
             }
             let (status, answer) = answer(request.send().await.unwrap()).await;
             assert_eq!(status, expected, "{mimetype:?} {body:?}: {answer}");
-            let is_json = mimetype.is_some_and(|mimetype| !mimetype.contains("jsonx") && mimetype != "text/plain");
+            let is_json =
+                mimetype.is_some_and(|mimetype| !mimetype.contains("jsonx") && mimetype != "text/plain");
             if !is_json {
                 assert_eq!(answer, json!({"message": "invalid mimetype", "status": 400}));
             }
@@ -106,7 +108,9 @@ async fn a_user_without_a_password_is_inactive() {
     for stack in Stack::both(&config()).await {
         let name = fresh_name();
         stack.user(&fresh_tenant(), &name, json!("user")).await;
-        stack.rows("UPDATE users SET password_hash = NULL WHERE username <> 'admin' RETURNING username").await;
+        stack
+            .rows("UPDATE users SET password_hash = NULL WHERE username <> 'admin' RETURNING username")
+            .await;
         let refused = stack.log_in(&json!({"username": name, "passwd": "x"})).await;
         assert_eq!(refused, (401, json!({"message": "This user is inactive", "status": 401})));
         stack.end().await;
@@ -122,7 +126,10 @@ async fn published_keys_verify_tokens() {
             let (status, keys) = answer(response).await;
             assert_eq!((status, keys["keys"].as_array().unwrap().len()), (200, 1));
             let key = &keys["keys"][0];
-            assert_eq!((&key["kty"], &key["use"], &key["alg"]), (&json!("RSA"), &json!("sig"), &json!("RS256")));
+            assert_eq!(
+                (&key["kty"], &key["use"], &key["alg"]),
+                (&json!("RSA"), &json!("sig"), &json!("RS256"))
+            );
             assert!(key.get("d").is_none(), "the private part stays here");
             let (n, e) = (key["n"].as_str().unwrap(), key["e"].as_str().unwrap());
             let key = jsonwebtoken::DecodingKey::from_rsa_components(n, e).unwrap();

@@ -115,10 +115,8 @@ async fn forged_tokens_are_refused() {
         };
 
         // The keys that an attacker knows or makes.
-        let (_, jwks) = answer(
-            client().get(format!("{}/.well-known/jwks.json", stack.base)).send().await.unwrap(),
-        )
-        .await;
+        let (_, jwks) =
+            answer(client().get(format!("{}/.well-known/jwks.json", stack.base)).send().await.unwrap()).await;
         let component = |name: &str| {
             let bytes = BASE64_URL_SAFE_NO_PAD.decode(jwks["keys"][0][name].as_str().unwrap()).unwrap();
             openssl::bn::BigNum::from_slice(&bytes).unwrap()

@@ -30,9 +30,9 @@ use sqlx::{Any, AnyConnection, AssertSqlSafe, Connection, Executor, Row};
 use uuid::Uuid;
 
 /// Password of the user `admin` in tests.
-pub const ADMIN_PASSWORD: &str = "admin of the tests";
+pub(crate) const ADMIN_PASSWORD: &str = "admin of the tests";
 
-pub struct Stack {
+pub(crate) struct Stack {
     pub test: TestEngines,
     pub base: String,
     database: Option<String>,
@@ -45,18 +45,14 @@ struct Settings {
 }
 
 /// The default settings with a port that is free.
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     let settings: Settings = common::config::load(&[DEFAULT_CONFIG], None).unwrap();
-    Config {
-        listen: "127.0.0.1:0".to_owned(),
-        admin_password: ADMIN_PASSWORD.into(),
-        ..settings.auth
-    }
+    Config { listen: "127.0.0.1:0".to_owned(), admin_password: ADMIN_PASSWORD.into(), ..settings.auth }
 }
 
 impl Stack {
     /// The service on each set of engines.
-    pub async fn both(config: &Config) -> Vec<Self> {
+    pub(crate) async fn both(config: &Config) -> Vec<Self> {
         let mut stacks = Vec::new();
         for stack in Self::engines().await {
             stacks.push(stack.with(config).await);
@@ -65,9 +61,13 @@ impl Stack {
     }
 
     /// Engines without the service.
-    pub async fn engines() -> Vec<Self> {
+    pub(crate) async fn engines() -> Vec<Self> {
         let mut stacks = Vec::new();
-        for mut test in TestEngines::both().await {
+        for mut test in {
+            let mut t = [TestEngines::embedded().await, TestEngines::embedded().await];
+            t[1].kind = "real";
+            t
+        } {
             let database = (test.kind == "real").then(|| format!("auth_{}", Uuid::new_v4().simple()));
             if let Some(database) = &database {
                 // The schema of auth is one per database, and these tests need a first start each.
@@ -90,18 +90,16 @@ impl Stack {
     }
 
     /// Serves and waits until the first start is over. Returns the address.
-    pub async fn run(&self, server: Server) -> String {
+    pub(crate) async fn run(&self, server: Server) -> String {
         let base = format!("http://{}", server.local_addr().unwrap());
         self.test.engines.shutdown.spawn("auth", server.run());
-        eventually("the service is ready", || async {
-            self.test.engines.readiness.is_ready().then_some(())
-        })
-        .await;
+        eventually("the service is ready", || async { self.test.engines.readiness.is_ready().then_some(()) })
+            .await;
         base
     }
 
     /// Stops everything and removes the database.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         let shutdown = self.test.engines.shutdown.clone();
         drop(self.events);
         shutdown.drain(std::time::Duration::from_secs(5)).await;
@@ -111,11 +109,17 @@ impl Stack {
     }
 
     /// Sends a request signed for a caller; returns status and body.
-    pub async fn send(&self, method: Method, path: &str, caller: &Caller, body: Value) -> (u16, Value) {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        caller: &Caller,
+        body: Value,
+    ) -> (u16, Value) {
         self.send_to(&self.base, method, path, caller, body).await
     }
 
-    pub async fn send_to(
+    pub(crate) async fn send_to(
         &self,
         base: &str,
         method: Method,
@@ -128,35 +132,35 @@ impl Stack {
         answer(request.send().await.unwrap()).await
     }
 
-    pub async fn get(&self, path: &str, caller: &Caller) -> (u16, Value) {
+    pub(crate) async fn get(&self, path: &str, caller: &Caller) -> (u16, Value) {
         self.send(Method::GET, path, caller, Value::Null).await
     }
 
-    pub async fn post(&self, path: &str, caller: &Caller, body: Value) -> (u16, Value) {
+    pub(crate) async fn post(&self, path: &str, caller: &Caller, body: Value) -> (u16, Value) {
         self.send(Method::POST, path, caller, body).await
     }
 
-    pub async fn put(&self, path: &str, caller: &Caller, body: Value) -> (u16, Value) {
+    pub(crate) async fn put(&self, path: &str, caller: &Caller, body: Value) -> (u16, Value) {
         self.send(Method::PUT, path, caller, body).await
     }
 
-    pub async fn delete(&self, path: &str, caller: &Caller) -> (u16, Value) {
+    pub(crate) async fn delete(&self, path: &str, caller: &Caller) -> (u16, Value) {
         self.send(Method::DELETE, path, caller, Value::Null).await
     }
 
     /// Logs in without any caller, as the gateway lets everybody do.
-    pub async fn log_in(&self, body: &Value) -> (u16, Value) {
+    pub(crate) async fn log_in(&self, body: &Value) -> (u16, Value) {
         answer(client().post(format!("{}/", self.base)).json(body).send().await.unwrap()).await
     }
 
-    pub async fn token(&self, username: &str, password: &str) -> String {
+    pub(crate) async fn token(&self, username: &str, password: &str) -> String {
         let (status, body) = self.log_in(&json!({"username": username, "passwd": password})).await;
         assert_eq!(status, 200, "{body}");
         body["jwt"].as_str().unwrap().to_owned()
     }
 
     /// Creates a user; returns the caller he becomes and his first password.
-    pub async fn user(&self, tenant: &Tenant, name: &str, profile: Value) -> (Caller, String) {
+    pub(crate) async fn user(&self, tenant: &Tenant, name: &str, profile: Value) -> (Caller, String) {
         let (status, body) = self.post("/user", &admin(), new_user(tenant, name, profile)).await;
         assert_eq!((status, &body[1]), (200, &json!(200)), "{body}");
         let caller = Caller {
@@ -170,17 +174,23 @@ impl Stack {
     }
 
     /// Asks the PDP.
-    pub async fn decide(&self, token: &str, action: &str, resource: &str) -> (u16, Value) {
+    pub(crate) async fn decide(&self, token: &str, action: &str, resource: &str) -> (u16, Value) {
         self.decide_at(&self.base, token, action, resource).await
     }
 
-    pub async fn decide_at(&self, base: &str, token: &str, action: &str, resource: &str) -> (u16, Value) {
+    pub(crate) async fn decide_at(
+        &self,
+        base: &str,
+        token: &str,
+        action: &str,
+        resource: &str,
+    ) -> (u16, Value) {
         let question = json!({"jwt": token, "action": action, "resource": resource});
         self.send_to(base, Method::POST, "/pdp", &gateway(), question).await
     }
 
     /// Rows of a query as lists of texts.
-    pub async fn rows(&self, query: &'static str) -> Vec<String> {
+    pub(crate) async fn rows(&self, query: &'static str) -> Vec<String> {
         let readiness = common::http::admin::Readiness::default();
         let engines = &self.test.engines;
         let migrator = sqlx::migrate!("./migrations");
@@ -191,7 +201,7 @@ impl Stack {
     }
 
     /// Tenancy events of some tenants, up to and including the first of `last`.
-    pub async fn tenancy_events(&self, tenants: &[&Tenant], last: &Tenant) -> Vec<String> {
+    pub(crate) async fn tenancy_events(&self, tenants: &[&Tenant], last: &Tenant) -> Vec<String> {
         let mut seen = Vec::new();
         loop {
             let batch = tokio::time::timeout(std::time::Duration::from_secs(30), self.events.next_batch(100));
@@ -210,7 +220,7 @@ impl Stack {
 }
 
 /// The user of the first start.
-pub fn admin() -> Caller {
+pub(crate) fn admin() -> Caller {
     Caller {
         tenant: Tenant::parse("admin").unwrap(),
         user: "admin".to_owned(),
@@ -220,12 +230,12 @@ pub fn admin() -> Caller {
     }
 }
 
-pub fn gateway() -> Caller {
+pub(crate) fn gateway() -> Caller {
     Caller::service("gateway", &Tenant::management())
 }
 
 /// A body of `POST /user`.
-pub fn new_user(tenant: &Tenant, name: &str, profile: Value) -> Value {
+pub(crate) fn new_user(tenant: &Tenant, name: &str, profile: Value) -> Value {
     json!({
         "username": name,
         "service": tenant,
@@ -236,18 +246,18 @@ pub fn new_user(tenant: &Tenant, name: &str, profile: Value) -> Value {
 }
 
 /// A user name that no other test uses.
-pub fn fresh_name() -> String {
+pub(crate) fn fresh_name() -> String {
     format!("u{}", &Uuid::new_v4().simple().to_string()[..12])
 }
 
-pub async fn answer(response: reqwest::Response) -> (u16, Value) {
+pub(crate) async fn answer(response: reqwest::Response) -> (u16, Value) {
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
     (status, serde_json::from_str(&text).unwrap_or_else(|_| json!({ "not JSON": text })))
 }
 
 /// Without the members that differ from run to run.
-pub fn redacted(mut body: Value) -> Value {
+pub(crate) fn redacted(mut body: Value) -> Value {
     let replacements: HashMap<&str, &str> =
         [("created_date", "[date]"), ("initialPassword", "[password]")].into();
     redact(&mut body, &replacements);

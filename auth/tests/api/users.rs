@@ -129,7 +129,11 @@ async fn every_rule_of_change_and_removal() {
             (&path, with("email", Value::Null), refused(400, "Missing email")),
             (&path, with("name", Value::Null), refused(400, "Missing user's name (full name)")),
             (&path, with("username", json!("another")), refused(400, "usernames can't be updated")),
-            (&path, with("email", json!(format!("{other}@example.com"))), refused(400, "email already in use")),
+            (
+                &path,
+                with("email", json!(format!("{other}@example.com"))),
+                refused(400, "email already in use"),
+            ),
             (&path, json!([]), refused(400, "Missing service")),
             ("/user/nobody", good.clone(), refused(404, "Unknown user id")),
             ("/user/9999", good.clone(), refused(404, "Unknown user id")),
@@ -251,8 +255,7 @@ async fn only_admins_make_admins() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_bring_dojots_ways_back() {
-    let config =
-        Config { users_across_tenants: true, user_initial_password: "temppwd".into(), ..config() };
+    let config = Config { users_across_tenants: true, user_initial_password: "temppwd".into(), ..config() };
     for stack in Stack::both(&config).await {
         let name = fresh_name();
         let (_, body) = stack.post("/user", &admin(), new_user(&fresh_tenant(), &name, json!("user"))).await;

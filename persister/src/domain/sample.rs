@@ -9,7 +9,7 @@ use common::{
         event::{DeviceData, DeviceEvent},
     },
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -59,8 +59,11 @@ struct ConfigureMeta<'a> {
 
 /// Reads a record. `None` means that it holds no readings; an error says why nobody can read it.
 pub fn read(record: &Record) -> Result<Option<Reading<'_>>, String> {
-    let reading =
-        if record.topic.subject() == Subject::DEVICE.as_str() { of_event(record)? } else { Some(of_data(record)?) };
+    let reading = if record.topic.subject() == Subject::DEVICE.as_str() {
+        of_event(record)?
+    } else {
+        Some(of_data(record)?)
+    };
     match reading {
         Some(reading) if reading.attrs.keys().any(|name| name.len() > MAX_ATTR_NAME) => {
             Err(format!("the name of an attribute is longer than {MAX_ATTR_NAME} bytes"))
@@ -230,7 +233,10 @@ mod tests {
                 r#"{"event":"configure","data":{"id":"a1b2","attrs":{"fan":1},"x":[]},"meta":{"service":"acme"}}"#,
                 &[("fan", "1", APPENDED, "{}")][..],
             ),
-            (r#"{"event":"create","data":{"id":"a1b2","attrs":{"1":[]}},"meta":{"service":"acme"}}"#, &[][..]),
+            (
+                r#"{"event":"create","data":{"id":"a1b2","attrs":{"1":[]}},"meta":{"service":"acme"}}"#,
+                &[][..],
+            ),
             (r#"{"event":"remove","data":{"id":"a1b2"},"meta":{"service":"acme"}}"#, &[][..]),
             (r#"{"event":"template.update","data":{"affected":[]},"meta":{}}"#, &[][..]),
             (r#"{"event":"something new"}"#, &[][..]),
@@ -241,7 +247,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_malformed() {
-        let long_name = format!(r#"{{"metadata":{{"deviceid":"a1b2"}},"attrs":{{"{}":1}}}}"#, "x".repeat(1025));
+        let long_name =
+            format!(r#"{{"metadata":{{"deviceid":"a1b2"}},"attrs":{{"{}":1}}}}"#, "x".repeat(1025));
         let long_metadata =
             format!(r#"{{"metadata":{{"deviceid":"a1b2","x":"{}"}},"attrs":{{"a":1}}}}"#, "x".repeat(4096));
         for value in [
