@@ -42,13 +42,34 @@ pub(crate) struct AccessCache {
     state: Arc<Mutex<State>>,
 }
 
-/// Guards what goes into the cache. Held between awaits only.
+/// Guards the cache. Held between awaits only.
 #[derive(Default)]
 struct State {
     /// Changes of other instances are heard of; without them nothing is remembered.
     listening: bool,
+    /// Changes that this instance is making; meanwhile nobody is answered from memory.
+    under_way: usize,
     /// Counts what was forgotten: an answer of the database that is older than that is not remembered.
     changes: u64,
+}
+
+impl State {
+    fn is_trusted(&self) -> bool {
+        self.listening && self.under_way == 0
+    }
+}
+
+/// A change of what a user may do, from before its transaction begins until it is dropped.
+pub(crate) struct Change {
+    cache: AccessCache,
+    user: i64,
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        self.cache.forget(Some(self.user));
+        self.cache.state().under_way -= 1;
+    }
 }
 
 impl AccessCache {
@@ -65,23 +86,33 @@ impl AccessCache {
         }
     }
 
-    /// Access of a user; `None` when there is no such user.
-    pub(crate) async fn of(&self, user: i64) -> Result<Option<Arc<Access>>, SqlError> {
-        if let Some(access) = self.users.get(&user) {
+    /// Access of a user; `None` when there is no such user. A `fresh` one is not from memory: who has heard of a
+    /// change before this instance did would otherwise hear the old answer once more.
+    pub(crate) async fn of(&self, user: i64, fresh: bool) -> Result<Option<Arc<Access>>, SqlError> {
+        let (trusted, changes) = {
+            let state = self.state();
+            (state.is_trusted(), state.changes)
+        };
+        if let Some(access) = self.users.get(&user).filter(|_| trusted && !fresh) {
             return Ok(Some(access));
         }
-        let changes = self.state().changes;
         let Some(holder) = self.repository.holder(user).await? else { return Ok(None) };
         let access = Arc::new(self.compile(holder));
         let state = self.state();
-        if state.listening && state.changes == changes {
+        if state.is_trusted() && state.changes == changes {
             self.users.insert(user, Arc::clone(&access));
         }
         Ok(Some(access))
     }
 
-    /// Forgets a user, or everybody. Called after the change is committed.
-    pub(crate) fn forget(&self, user: Option<i64>) {
+    /// Announces a change that is about to be made.
+    pub(crate) fn change(&self, user: i64) -> Change {
+        self.state().under_way += 1;
+        Change { cache: self.clone(), user }
+    }
+
+    /// Forgets a user, or everybody.
+    fn forget(&self, user: Option<i64>) {
         let mut state = self.state();
         state.changes += 1;
         match user {
@@ -105,16 +136,16 @@ impl AccessCache {
         for Grant { path, method, effect, direct } in grants {
             let rule = Rule {
                 effect,
-                method: self.pattern(Part::Method, method),
-                path: self.pattern(Part::Path, path),
+                method: self.pattern(Part::Method, &method),
+                path: self.pattern(Part::Path, &path),
             };
             if direct { &mut rules.direct } else { &mut rules.groups }.push(rule);
         }
         Access { tenant, username, credential_key, rules }
     }
 
-    fn pattern(&self, part: Part, text: String) -> Pattern {
-        self.patterns.get_with((part, text.clone()), || Pattern::compile(part, &text))
+    fn pattern(&self, part: Part, text: &str) -> Pattern {
+        self.patterns.get_with((part, text.to_owned()), || Pattern::compile(part, text))
     }
 
     /// Follows the changes that other instances announce, until the end is asked for.

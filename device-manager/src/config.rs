@@ -27,10 +27,7 @@ impl Config {
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        Limits {
-            max_page_size: self.max_page_size,
-            max_devices_per_request: self.max_devices_per_request,
-        }
+        Limits { max_page_size: self.max_page_size, max_devices_per_request: self.max_devices_per_request }
     }
 }
 

@@ -85,10 +85,9 @@ impl From<Error> for Problem {
             Error::InvalidDevice => {
                 Self::with_body(StatusCode::BAD_REQUEST, json!({ "error": "Device is not valid." }))
             }
-            Error::InvalidCredential => Self::with_body(
-                StatusCode::UNAUTHORIZED,
-                json!({ "message": "The credential is invalid." }),
-            ),
+            Error::InvalidCredential => {
+                Self::with_body(StatusCode::UNAUTHORIZED, json!({ "message": "The credential is invalid." }))
+            }
             Error::Storage(error) => error.into(),
             Error::Problem(problem) => problem,
         }

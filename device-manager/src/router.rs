@@ -48,5 +48,5 @@ fn credentials() -> Router<AppState> {
     Router::new()
         .route("/basic-auth/v1/devices/{id}/basic-credentials", post(credential::create_credential))
         .route("/basic-auth/v1/internal/authentication", post(credential::authenticate_device))
-        .layer(middleware::from_fn(|request, next| problem::render(Shape::Error, request, next)))
+        .route_layer(middleware::from_fn(|request, next| problem::render(Shape::Error, request, next)))
 }

@@ -152,7 +152,8 @@ impl Decider {
             other => return Err(unreadable(format!("decision {other:?}"))),
         };
         if answer.expires <= self.clock.now_s() {
-            return Err(unreadable("a decision about an expired token"));
+            // The clocks of auth and gateway differ a little.
+            return Err(Refusal::Token(Cow::Borrowed("token expired")));
         }
         let caller = Caller {
             tenant: Tenant::parse(&answer.tenant).map_err(unreadable)?,

@@ -16,13 +16,13 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::OwnedSemaphorePermit,
+    sync::{Notify, OwnedSemaphorePermit},
 };
 use tracing::debug;
 
 /// Bytes on their way in each direction.
 const BUFFER_BYTES: usize = 4 * 1024;
-/// How long both sides may say goodbye when the process ends.
+/// How long the other side may say goodbye when one side has closed, and both when the process ends.
 const GOODBYE: Duration = Duration::from_secs(3);
 
 /// A tunnel that is being opened.
@@ -50,19 +50,26 @@ impl Tunnel {
 
     async fn carry(self, shutdown: Shutdown) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let Self { client, service, idle, permit } = self;
-        let moved = Arc::new(AtomicBool::new(false));
+        let activity = Arc::<Activity>::default();
         let (client, service) = tokio::try_join!(client, service)?;
-        let mut client = Watched { io: TokioIo::new(client), moved: Arc::clone(&moved) };
-        let mut service = Watched { io: TokioIo::new(service), moved: Arc::clone(&moved) };
+        let mut client = Watched { io: TokioIo::new(client), activity: Arc::clone(&activity) };
+        let mut service = Watched { io: TokioIo::new(service), activity: Arc::clone(&activity) };
+        let copy = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut service, BUFFER_BYTES, BUFFER_BYTES);
+        let mut copy = std::pin::pin!(copy);
+        let ends = async {
+            tokio::select! {
+                () = activity.closed.notified() => {}
+                () = shutdown.requested() => {}
+            }
+        };
         tokio::select! {
-            ended = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut service, BUFFER_BYTES, BUFFER_BYTES) => {
+            ended = &mut copy => {
                 ended?;
             }
-            () = stands_still(&moved, idle) => debug!("a websocket was closed because nothing moved"),
-            // The service says goodbye itself; only what is left then is cut.
-            () = shutdown.requested() => {
-                let rest = tokio::io::copy_bidirectional(&mut client, &mut service);
-                let _ = tokio::time::timeout(GOODBYE, rest).await;
+            () = stands_still(&activity, idle) => debug!("a websocket was closed because nothing moved"),
+            // What is on its way arrives, and the service says goodbye itself; what is left then is cut.
+            () = ends => {
+                let _ = tokio::time::timeout(GOODBYE, copy).await;
             }
         }
         drop(permit);
@@ -71,27 +78,40 @@ impl Tunnel {
 }
 
 /// Completes when nothing has moved for `idle`, give or take a half.
-async fn stands_still(moved: &AtomicBool, idle: Duration) {
+async fn stands_still(activity: &Activity, idle: Duration) {
     let mut every = tokio::time::interval(idle / 2);
     every.tick().await;
     let mut quiet = 0;
     while quiet < 2 {
         every.tick().await;
-        quiet = if moved.swap(false, Ordering::Relaxed) { 0 } else { quiet + 1 };
+        quiet = if activity.moved.swap(false, Ordering::Relaxed) { 0 } else { quiet + 1 };
     }
 }
 
-/// Notes that something was read.
+/// What happens in a tunnel.
+#[derive(Default)]
+struct Activity {
+    /// Something was read since the last look.
+    moved: AtomicBool,
+    /// A side will send nothing more.
+    closed: Notify,
+}
+
+/// Notes what is read.
 struct Watched<T> {
     io: T,
-    moved: Arc<AtomicBool>,
+    activity: Arc<Activity>,
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         if read.is_ready() {
-            self.moved.store(true, Ordering::Relaxed);
+            if buffer.filled().len() == before {
+                self.activity.closed.notify_one();
+            }
+            self.activity.moved.store(true, Ordering::Relaxed);
         }
         read
     }

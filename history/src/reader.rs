@@ -155,7 +155,9 @@ impl Answer {
             match next {
                 Next::Page(page) => {
                     self.count += page.len() as u64;
-                    page.iter().for_each(|sample| self.writer.sample(&mut out, sample));
+                    for sample in &page {
+                        self.writer.sample(&mut out, sample);
+                    }
                 }
                 Next::EndOf(attr) => self.writer.end_of_attr(&mut out, &attr),
             }
@@ -168,7 +170,9 @@ async fn columns(mut samples: Samples) -> Result<Vec<String>, HistoryError> {
     let mut columns = Vec::new();
     while let Some(next) = samples.next().await? {
         if let Next::Page(page) = next {
-            page.iter().for_each(|sample| csv::add_columns(&mut columns, sample));
+            for sample in &page {
+                csv::add_columns(&mut columns, sample);
+            }
         }
     }
     Ok(columns)

@@ -5,7 +5,7 @@
 //! owner of the certificate's fingerprint is looked up for every connection. There are no session tickets and no
 //! session cache, so no handshake can skip the client's certificate.
 
-use std::{pin::Pin, time::Duration};
+use std::{net::IpAddr, pin::Pin, time::Duration};
 
 use anyhow::Context;
 use common::{
@@ -29,7 +29,10 @@ use openssl::{
         Ssl, SslAcceptor, SslContext, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVerifyMode,
         SslVersion,
     },
-    x509::{X509, X509NameBuilder, X509ReqBuilder, verify::X509VerifyFlags},
+    stack::Stack,
+    x509::{
+        X509, X509NameBuilder, X509ReqBuilder, extension::SubjectAlternativeName, verify::X509VerifyFlags,
+    },
 };
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpStream, sync::watch, time::Instant};
@@ -108,13 +111,7 @@ impl Keeper {
     pub(crate) fn new(engines: &Engines, hostnames: Vec<String>) -> anyhow::Result<(Self, Acceptor)> {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
         let key = PKey::from_ec_key(EcKey::generate(&group)?)?;
-        let mut name = X509NameBuilder::new()?;
-        name.append_entry_by_text("CN", SERVICE)?;
-        let mut request = X509ReqBuilder::new()?;
-        request.set_subject_name(&name.build())?;
-        request.set_pubkey(&key)?;
-        request.sign(&key, MessageDigest::sha256())?;
-        let csr = String::from_utf8(request.build().to_pem()?)?;
+        let csr = signing_request(&key, &hostnames)?;
         let (sender, acceptor) = watch::channel(None);
         let keeper = Self {
             client: engines.client.clone(),
@@ -174,6 +171,24 @@ impl Keeper {
         }
         Ok(())
     }
+}
+
+/// The names are in the request itself, so that its signature covers them.
+fn signing_request(key: &PKey<Private>, hostnames: &[String]) -> anyhow::Result<String> {
+    let mut name = X509NameBuilder::new()?;
+    name.append_entry_by_text("CN", SERVICE)?;
+    let mut request = X509ReqBuilder::new()?;
+    request.set_subject_name(&name.build())?;
+    request.set_pubkey(key)?;
+    let mut names = SubjectAlternativeName::new();
+    for host in hostnames {
+        if host.parse::<IpAddr>().is_ok() { names.ip(host) } else { names.dns(host) };
+    }
+    let mut extensions = Stack::new()?;
+    extensions.push(names.build(&request.x509v3_context(None))?)?;
+    request.add_extensions(&extensions)?;
+    request.sign(key, MessageDigest::sha256())?;
+    Ok(String::from_utf8(request.build().to_pem()?)?)
 }
 
 fn context(key: &PKey<Private>, issued: &CertificateOut, bundle: &str) -> anyhow::Result<SslContext> {

@@ -8,11 +8,13 @@ arrived. Exits with 0 when everything is acknowledged.
 """
 
 import json
+import queue
 import sys
-import threading
 import time
 
 import paho.mqtt.client as mqtt
+
+PATIENCE_S = 120
 
 
 def main() -> int:
@@ -20,12 +22,6 @@ def main() -> int:
     window = int(sys.argv[8]) if len(sys.argv) > 8 else 20
     rate = float(sys.argv[9]) if len(sys.argv) > 9 else 0
     total = int(count)
-    slots = threading.Semaphore(window)
-    lock = threading.Lock()
-    numbers: dict[int, int] = {}
-    early: set[int] = set()
-    done = threading.Event()
-    written = 0
 
     client = mqtt.Client(
         mqtt.CallbackAPIVersion.VERSION2, client_id=f"publisher-{username}", clean_session=False, protocol=mqtt.MQTTv311
@@ -34,48 +30,36 @@ def main() -> int:
     client.max_inflight_messages_set(window)
     client.max_queued_messages_set(0)
     client.reconnect_delay_set(min_delay=1, max_delay=1)
+    # The callback runs under locks of the client, so it only hands the packet identifier over.
+    acknowledged_packets: queue.SimpleQueue[int] = queue.SimpleQueue()
+    client.on_publish = lambda _client, _data, packet, _reason, _properties: acknowledged_packets.put(packet)
+    while True:
+        try:
+            client.connect(host, int(port), keepalive=20)
+            break
+        except OSError:
+            time.sleep(0.2)
+    client.loop_start()
 
+    in_flight: dict[int, int] = {}
+    written = 0
     with open(acknowledged_file, "w", encoding="ascii", buffering=1) as acknowledged:
-
-        def record(number: int) -> None:
-            nonlocal written
-            acknowledged.write(f"{number}\n")
-            written += 1
-            slots.release()
-            if written == total:
-                done.set()
-
-        def on_publish(_client, _data, packet, _reason, _properties) -> None:
-            with lock:
-                if packet in numbers:
-                    record(numbers.pop(packet))
-                else:
-                    early.add(packet)
-
-        client.on_publish = on_publish
-        while True:
-            try:
-                client.connect(host, int(port), keepalive=20)
-                break
-            except OSError:
-                time.sleep(0.2)
-        client.loop_start()
         for number in range(total):
-            slots.acquire()
-            with lock:
-                info = client.publish(topic, json.dumps({"number": number}), qos=1)
-                if info.mid in early:
-                    early.discard(info.mid)
-                    record(number)
-                else:
-                    numbers[info.mid] = number
+            in_flight[client.publish(topic, json.dumps({"number": number}), qos=1).mid] = number
+            while in_flight and (len(in_flight) >= window or number == total - 1):
+                try:
+                    packet = acknowledged_packets.get(timeout=PATIENCE_S)
+                except queue.Empty:
+                    print(json.dumps({"published": number + 1, "acknowledged": written}))
+                    return 1
+                acknowledged.write(f"{in_flight.pop(packet)}\n")
+                written += 1
             if rate:
                 time.sleep(1 / rate)
-        finished = done.wait(timeout=300)
-        client.disconnect()
-        client.loop_stop()
+    client.disconnect()
+    client.loop_stop()
     print(json.dumps({"published": total, "acknowledged": written}))
-    return 0 if finished else 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -63,7 +63,9 @@ require() {
 
 # --- the daemon --------------------------------------------------------------
 
-DAEMON_DIR= # set while a daemon of ours runs
+# Both set while a daemon of ours runs.
+DAEMON_DIR=
+DAEMON_PID=
 
 daemon_answers() { docker version >/dev/null 2>&1; }
 
@@ -75,20 +77,22 @@ start_daemon() {
   ((EUID == 0)) || die "no Docker daemon answers, and only root can start one"
   require dockerd docker.io
   mkdir -p "$CACHE/docker"
-  DAEMON_DIR=$(mktemp -d /tmp/tatami-docker.XXXXXX)
+  DAEMON_DIR=$(mktemp -d /tmp/tatami-docker.XXXXXX) # a short path: the names of sockets have a limit
   export DOCKER_HOST=unix://$DAEMON_DIR/docker.sock
   say "starting a Docker daemon (log: $CACHE/docker.log)"
-  # A session of its own, so that Ctrl-C leaves it standing for the clean-up.
+  # A session of its own, so that Ctrl-C leaves it standing for the clean-up. The pid file is not in the private
+  # folder: through it a second daemon on the same images refuses to start.
   setsid dockerd --host "$DOCKER_HOST" --data-root "$CACHE/docker" --exec-root "$DAEMON_DIR/exec" \
-    --pidfile "$DAEMON_DIR/pid" </dev/null >"$CACHE/docker.log" 2>&1 &
+    --pidfile "$CACHE/docker.pid" </dev/null >"$CACHE/docker.log" 2>&1 &
+  DAEMON_PID=$!
   await_daemon
 }
 
 await_daemon() {
   local deadline=$((SECONDS + 60))
   until daemon_answers; do
-    if ((SECONDS >= deadline)) || ! kill -0 $! 2>/dev/null; then
-      tail -n 20 "$CACHE/docker.log" >&2
+    if ((SECONDS >= deadline)) || ! kill -0 "$DAEMON_PID" 2>/dev/null; then
+      tail -n 5 "$CACHE/docker.log" >&2
       die "the Docker daemon does not start"
     fi
     sleep 0.2
@@ -97,15 +101,12 @@ await_daemon() {
 
 # Stops the daemon only if start_daemon started it.
 stop_daemon() {
-  local pid dir=$DAEMON_DIR
-  [[ -n $dir ]] || return 0
-  DAEMON_DIR=
-  if pid=$(cat "$dir/pid" 2>/dev/null); then
-    say "stopping the Docker daemon"
-    kill "$pid" 2>/dev/null || true
-    wait 2>/dev/null || true
-  fi
-  rm -rf "$dir"
+  [[ -n $DAEMON_PID ]] || return 0
+  say "stopping the Docker daemon"
+  kill "$DAEMON_PID" 2>/dev/null || true
+  wait "$DAEMON_PID" || true
+  rm -rf "$DAEMON_DIR"
+  DAEMON_PID=
 }
 
 # Compose 2 is a plugin, Compose 1 a program; COMPOSE, if set, decides.

@@ -41,6 +41,7 @@ fix_settings() {
   export TATAMI_AUTH__ADMIN_PASSWORD=${ADMIN_PASSWORD:-admin}
   export TATAMI_INTERNAL__SECRET=for-this-test-only-and-longer-than-32-characters
   export TATAMI_POSTGRES_PASSWORD=for-this-test-only
+  export TATAMI_IOT_AGENT_MQTT__HOSTNAMES='["localhost", "127.0.0.1"]'
 }
 
 # --- start and health --------------------------------------------------------
@@ -143,9 +144,10 @@ start_platform() {
   start "$(wc -l <<<"$services")"
 }
 
+DEMO=$ROOT/tests/demo/demo.sh
 demo() {
   GATEWAY=http://127.0.0.1:8000 MQTT_HOST=127.0.0.1 MQTT_PORT=1883 MQTTS_PORT=8883 \
-    ADMIN_PASSWORD=$TATAMI_AUTH__ADMIN_PASSWORD "$ROOT/tests/demo/demo.sh"
+    ADMIN_PASSWORD=$TATAMI_AUTH__ADMIN_PASSWORD "$DEMO"
 }
 
 serve() {
@@ -173,7 +175,7 @@ parse() {
   done
 }
 
-take_down() { quietly compose-down.log stack down -v --remove-orphans; }
+take_down() { quietly compose-down.log stack down -v --remove-orphans -t 20; }
 
 # Whatever happened: no containers, no volumes, and no daemon that was not there before. A signal that comes twice
 # must not leave this half done.
@@ -188,6 +190,8 @@ cleanup() {
 
 main() {
   parse "$@"
+  # Said now, not after a build of many minutes.
+  [[ $TEST != demo || -x $DEMO ]] || die "there is no $DEMO to run"
   mkdir -p "$CACHE"
   fix_settings
   require_compose
@@ -198,6 +202,7 @@ main() {
   trap cleanup EXIT
   take_down # an interrupted run may have left something
   "$HERE/standins.sh"
+  [[ $TEST != demo ]] || "$ROOT/tests/engines/engines.sh" fetch # the demo's clients
   case $TEST in
     engines) test_engines ;;
     demo) start_platform; demo ;;

@@ -114,10 +114,11 @@ tour() {
   expect 200 GET /kafka-ws/v1/ticket
   local ws="${GATEWAY/http/ws}/kafka-ws/v1/topics/$tenant.device-data?ticket=$(json 'a["ticket"]')"
   node "$CLIENTS/websocket.js" "$ws" 3 >"$WORK/$tenant.ws" &
-  local ws_pid=$! version socketio_pids=()
+  local ws_pid=$! version live_token socketio_pids=()
   for version in 2 4; do
     expect 200 GET /stream/socketio
-    node "$CLIENTS/socketio.js" "$version" "$GATEWAY" "$(json 'a["token"]')" 2 >"$WORK/$tenant.sio$version" &
+    live_token=$(json 'a["token"]')
+    node "$CLIENTS/socketio.js" "$version" "$GATEWAY" "$live_token" 2 >"$WORK/$tenant.sio$version" &
     socketio_pids+=($!)
   done
   for version in ws sio2 sio4; do wait_for_line connected "$WORK/$tenant.$version"; done
@@ -154,10 +155,10 @@ print(json.dumps({"csr": open(sys.argv[1]).read(), "belongsTo": {"device": sys.a
   done
 
   step "$tenant: an actuation reaches the device, with password and with certificate"
-  mosquitto_sub -h "$MQTT_HOST" -p "$MQTT_PORT" -u "$username" -P "$password" -i "sub-$tenant-$DEVICE" \
+  stdbuf -oL mosquitto_sub -h "$MQTT_HOST" -p "$MQTT_PORT" -u "$username" -P "$password" -i "sub-$tenant-$DEVICE" \
     -t "$tenant:$DEVICE/config" -q 1 -C 1 -W 30 -d >"$WORK/$tenant.config" &
   local sub_pid=$!
-  mosquitto_sub "${tls[@]}" -i "sub-tls-$DEVICE" -t "$tenant:$DEVICE/config" -q 1 -C 1 -W 30 -d >"$WORK/$tenant.config-tls" &
+  stdbuf -oL mosquitto_sub "${tls[@]}" -i "sub-tls-$DEVICE" -t "$tenant:$DEVICE/config" -q 1 -C 1 -W 30 -d >"$WORK/$tenant.config-tls" &
   local sub_tls_pid=$!
   wait_for_line Subscribed "$WORK/$tenant.config"
   wait_for_line Subscribed "$WORK/$tenant.config-tls"

@@ -18,6 +18,7 @@ CREATE TABLE certificates (
     PRIMARY KEY (tenant, fingerprint)
 );
 CREATE UNIQUE INDEX certificates_by_fingerprint ON certificates (fingerprint);
+CREATE INDEX certificates_by_age ON certificates (tenant, created_ms, fingerprint);
 CREATE INDEX certificates_by_device ON certificates (tenant, device);
 
 CREATE TABLE revoked (

@@ -1,24 +1,32 @@
 //! The authority in use: loaded or made in the background, used from blocking threads.
 
-use std::sync::Arc;
+use std::{num::NonZero, sync::Arc, thread::available_parallelism};
 
 use common::{
     backoff::Backoff,
     clock::Clock,
     http::{Problem, admin::ReadyFlag},
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
 
 use crate::{
     config::Config,
-    domain::{Authority, authority::AuthorityError},
+    domain::{
+        Authority, Issued, Request,
+        authority::{AuthorityError, Revoked},
+    },
     storage::authority::AuthorityRepository,
 };
 
 /// The authority, as soon as there is one. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct CurrentAuthority(watch::Receiver<Option<Arc<Authority>>>);
+pub(crate) struct CurrentAuthority {
+    current: watch::Receiver<Option<Arc<Authority>>>,
+    /// As many signatures at a time as there are processors: more would only starve other requests.
+    signing: Arc<Semaphore>,
+    validity_days: u32,
+}
 
 impl CurrentAuthority {
     /// The authority and the work that provides it.
@@ -28,17 +36,16 @@ impl CurrentAuthority {
         clock: Clock,
         ready: ReadyFlag,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (sender, receiver) = watch::channel(None);
+        let (sender, current) = watch::channel(None);
         let (bits, days) = (config.ca_key_bits, config.ca_validity_days);
         let work = async move {
             let mut backoff = Backoff::default();
             loop {
                 match load_or_generate(&repository, bits, days, clock.now_ms()).await {
                     Ok(authority) => {
+                        // In this order: who is told that the service is ready finds an authority.
+                        sender.send_replace(Some(Arc::new(authority)));
                         ready.ready();
-                        let _ = sender.send(Some(Arc::new(authority)));
-                        // The channel stays open for as long as the service lives.
-                        sender.closed().await;
                         return;
                     }
                     Err(error) => {
@@ -49,23 +56,45 @@ impl CurrentAuthority {
                 backoff.wait().await;
             }
         };
-        (Self(receiver), work)
+        let signing = Arc::new(Semaphore::new(available_parallelism().map_or(1, NonZero::get)));
+        (Self { current, signing, validity_days: config.certificate_validity_days }, work)
     }
 
     /// The authority, or 503 while there is none.
     pub(crate) fn get(&self) -> Result<Arc<Authority>, Problem> {
-        self.0.borrow().clone().ok_or_else(|| Problem::unavailable("certificate authority"))
+        self.current.borrow().clone().ok_or_else(|| Problem::unavailable("certificate authority"))
+    }
+
+    /// Signs a certificate.
+    pub(crate) async fn issue(&self, request: Request, now_ms: i64) -> Result<Issued, Problem> {
+        let days = self.validity_days;
+        self.sign(move |authority| authority.issue(request, days, now_ms)).await
+    }
+
+    /// Signs a revocation list.
+    pub(crate) async fn revocation_list(
+        &self,
+        revoked: Vec<Revoked>,
+        now_ms: i64,
+    ) -> Result<String, Problem> {
+        self.sign(move |authority| authority.revocation_list(&revoked, now_ms)).await
     }
 
     /// Signs something on a blocking thread: RSA takes milliseconds.
-    pub(crate) async fn sign<T: Send + 'static>(
+    async fn sign<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Authority) -> Result<T, AuthorityError> + Send + 'static,
     ) -> Result<T, Problem> {
         let authority = self.get()?;
-        let done = tokio::task::spawn_blocking(move || work(&authority)).await;
-        done.map_err(Problem::internal)?
-            .map_err(|error| Problem::internal(format!("{error}: {:?}", std::error::Error::source(&error))))
+        let turn = Arc::clone(&self.signing).acquire_owned().await.map_err(Problem::internal)?;
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work(&authority);
+            drop(turn);
+            result
+        });
+        done.await
+            .map_err(Problem::internal)?
+            .map_err(|error| Problem::internal(format!("{:#}", anyhow::Error::from(error))))
     }
 }
 

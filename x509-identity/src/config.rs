@@ -31,6 +31,10 @@ impl Config {
         ] {
             anyhow::ensure!((1..=36_500).contains(&days), "x509_identity.{key} must be 1 to 36500 days");
         }
+        anyhow::ensure!(
+            self.certificate_validity_days <= self.ca_validity_days,
+            "x509_identity.certificate_validity_days must not be more than x509_identity.ca_validity_days"
+        );
         Ok(())
     }
 }

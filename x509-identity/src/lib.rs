@@ -4,11 +4,12 @@ mod ca;
 pub mod config;
 mod devices;
 pub mod domain;
+mod events;
 mod handlers;
 mod router;
 mod storage;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use axum::{Router, extract::FromRef};
 use common::{
@@ -17,7 +18,6 @@ use common::{
     engine::{Engines, outbox::Outbox},
     http::{
         Shape,
-        client::InternalClient,
         server::{HttpServer, Layers},
     },
     tenancy::Topics,
@@ -27,7 +27,7 @@ use common::{
 pub use crate::config::Config;
 use crate::{
     ca::CurrentAuthority,
-    devices::DeviceFollower,
+    devices::{DeviceFollower, Devices},
     storage::{authority::AuthorityRepository, certificates::CertificateRepository},
 };
 
@@ -38,11 +38,10 @@ pub const DEFAULT_CONFIG: &str = include_str!("../config.default.toml");
 
 #[derive(Clone, FromRef)]
 struct AppState {
-    config: Arc<Config>,
     authority: CurrentAuthority,
     names: AuthorityRepository,
     certificates: CertificateRepository,
-    client: InternalClient,
+    devices: Devices,
     clock: Clock,
 }
 
@@ -81,11 +80,10 @@ impl Server {
         let certificates = CertificateRepository::new(sql, outbox);
         let follower = DeviceFollower { certificates: certificates.clone(), clock: engines.clock.clone() };
         let state = AppState {
-            config: Arc::new(config),
             authority,
             names,
             certificates,
-            client: engines.client.clone(),
+            devices: Devices { client: engines.client.clone(), check: config.check_device_exists },
             clock: engines.clock.clone(),
         };
         let layers = Layers {

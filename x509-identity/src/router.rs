@@ -2,6 +2,7 @@
 
 use axum::{
     Router,
+    extract::DefaultBodyLimit,
     routing::{delete, get, post},
 };
 
@@ -9,6 +10,9 @@ use crate::{
     AppState,
     handlers::{authority, certificates, internal},
 };
+
+/// Largest body, in bytes (dojot-connectors.md 2).
+const MAX_BODY: usize = 100 * 1024;
 
 pub(crate) fn router(state: AppState) -> Router {
     Router::new()
@@ -28,5 +32,6 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/internal/api/v1/server-certificates", post(internal::issue_server_certificate))
         .route("/internal/api/v1/certificates/{fingerprint}", get(internal::get_owner))
         .route("/internal/api/v1/ca-bundle", get(internal::get_ca_bundle))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(state)
 }

@@ -25,7 +25,8 @@ pub(crate) async fn decide(
     if claims.exp <= clock.now_s() {
         return Err(TokenError::Expired.into());
     }
-    let holder = access.of(claims.userid).await?;
+    let fresh = body.get("fresh").and_then(Value::as_bool).unwrap_or(false);
+    let holder = access.of(claims.userid, fresh).await?;
     let holder = holder
         .filter(|user| user.credential_key == claims.iss && user.tenant.as_str() == claims.service)
         .ok_or(TokenError::UnknownIssuer)?;

@@ -133,8 +133,8 @@ pub(crate) async fn update_user(
             return Err(Problem::forbidden());
         }
     }
+    let _change = access.change(user.id);
     users.update(&actor.scope, user.id, &to).await.map_err(problem)?;
-    access.forget(Some(user.id));
     Ok(done("ok"))
 }
 
@@ -152,8 +152,8 @@ pub(crate) async fn delete_user(
     if user.username == ADMIN {
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Can't delete the admin user"));
     }
+    let _change = access.change(user.id);
     users.delete(&actor.scope, user.id).await.map_err(problem)?;
-    access.forget(Some(user.id));
     Ok(done("User removed"))
 }
 

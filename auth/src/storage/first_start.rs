@@ -3,20 +3,14 @@
 use common::{
     clock::Clock,
     engine::{Sql, outbox::Outbox, sql::SqlError},
-    wire::{Tenant, event::tenancy::TenancyKind::Create},
+    wire::Tenant,
 };
-use sqlx::{Any, Transaction};
 
-use super::{
-    next_id, unreadable,
-    users::{count_in, insert_row, tell},
-};
+use super::{Tx, announce, next_id, unreadable, users::insert_row};
 use crate::domain::{
     bootstrap::{ADMIN, ADMIN_GROUP, ADMIN_GROUP_ID, GROUP_PERMISSIONS, GROUPS, PERMISSIONS},
     user::User,
 };
-
-type Tx = Transaction<'static, Any>;
 
 /// Creator of what nobody created.
 const NOBODY: i64 = 0;
@@ -93,8 +87,7 @@ impl FirstStartRepository {
             .bind(ADMIN_GROUP_ID)
             .execute(&mut **tx)
             .await?;
-        count_in(tx, &admin.tenant).await?;
-        tell(&self.outbox, tx, Create, &admin.tenant).await
+        announce::join_tenant(&self.outbox, tx, &admin.tenant).await
     }
 }
 

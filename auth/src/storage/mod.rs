@@ -1,6 +1,7 @@
 //! SQL. Rows stay private.
 
 mod access;
+mod announce;
 mod first_start;
 mod keys;
 mod users;
@@ -13,6 +14,8 @@ pub(crate) use users::{Credentials, Standing, UserError, UserRepository};
 use common::engine::sql::SqlError;
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
+type Tx = Transaction<'static, Any>;
+
 /// A database that refuses its own data: a bug, or somebody has changed rows by hand.
 fn unreadable(what: impl std::fmt::Display) -> SqlError {
     SqlError::Failed(sqlx::Error::Protocol(format!("a stored value cannot be read: {what}")))
@@ -20,13 +23,13 @@ fn unreadable(what: impl std::fmt::Display) -> SqlError {
 
 /// The next identifier of a kind. Whoever has one holds the row until the end of the transaction, so those who
 /// create things of one kind come one after the other, and identifiers have no gaps.
-async fn next_id(transaction: &mut Transaction<'static, Any>, kind: &'static str) -> Result<i64, SqlError> {
+async fn next_id(tx: &mut Tx, kind: &'static str) -> Result<i64, SqlError> {
     let row = sqlx::query(
         "INSERT INTO counters (name, value) VALUES ($1, 1)
          ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value",
     )
     .bind(kind)
-    .fetch_one(&mut **transaction)
+    .fetch_one(&mut **tx)
     .await?;
     Ok(row.try_get("value")?)
 }

@@ -2,30 +2,18 @@
 
 use common::{
     clock::Clock,
-    engine::{
-        Sql,
-        outbox::{Event, Outbox},
-        sql::SqlError,
-    },
-    wire::{
-        Subject, Tenant,
-        event::{
-            Revocation, TenancyEvent,
-            tenancy::TenancyKind::{self, Create, Delete},
-        },
-    },
+    engine::{Sql, outbox::Outbox, sql::SqlError},
+    wire::Tenant,
 };
 use serde_json::Value;
-use sqlx::{Any, Row, Transaction, any::AnyRow};
+use sqlx::{Row, any::AnyRow};
 
-use super::{ids, next_id, unreadable};
+use super::{Tx, announce, ids, next_id, unreadable};
 use crate::domain::{
     bootstrap::{ADMIN, ADMIN_GROUP_ID},
     secret::credential_key,
     user::{Details, NewUser, Reference, Scope, User, group_name},
 };
-
-type Tx = Transaction<'static, Any>;
 
 /// Why a user was not stored.
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +141,7 @@ impl UserRepository {
         ids(&rows)
     }
 
-    /// Whether a user is in the group whose members may do everything, and so in the tenant that owns the platform.
+    /// How far the power of a user reaches.
     pub(crate) async fn standing(&self, user: i64) -> Result<Standing, SqlError> {
         let row = sqlx::query(
             "SELECT u.tenant FROM users u JOIN user_groups g ON g.user_id = u.id
@@ -192,7 +180,7 @@ impl UserRepository {
         let user = User { id, username, name, tenant, email, profile, created_ms, created_by };
         insert_row(&mut tx, &user, &password_hash).await?;
         let (joined, not_joined) = join(&mut tx, id, groups, may_join).await?;
-        self.count_in(&mut tx, &user.tenant).await?;
+        announce::join_tenant(&self.outbox, &mut tx, &user.tenant).await?;
         tx.commit().await?;
         self.outbox.committed();
         Ok((user, joined, not_joined))
@@ -211,8 +199,8 @@ impl UserRepository {
             .await?;
         if from != to.tenant {
             self.revoke(&mut tx, id).await?;
-            self.count_out(&mut tx, &from).await?;
-            self.count_in(&mut tx, &to.tenant).await?;
+            announce::leave_tenant(&self.outbox, &mut tx, &from).await?;
+            announce::join_tenant(&self.outbox, &mut tx, &to.tenant).await?;
         }
         tx.commit().await?;
         self.outbox.committed();
@@ -224,8 +212,8 @@ impl UserRepository {
         let mut tx = self.sql.begin().await?;
         let tenant = self.lock(&mut tx, scope, id).await?;
         sqlx::query("DELETE FROM users WHERE id = $1").bind(id).execute(&mut *tx).await?;
-        self.announce_revocation(&mut tx, id).await?;
-        self.count_out(&mut tx, &tenant).await?;
+        announce::revocation(&self.outbox, &mut tx, id, self.clock.now_ms()).await?;
+        announce::leave_tenant(&self.outbox, &mut tx, &tenant).await?;
         tx.commit().await?;
         self.outbox.committed();
         Ok(())
@@ -251,48 +239,11 @@ impl UserRepository {
             .bind(id)
             .execute(&mut **tx)
             .await?;
-        self.announce_revocation(tx, id).await
-    }
-
-    async fn announce_revocation(&self, tx: &mut Tx, id: i64) -> Result<(), SqlError> {
-        let event = Revocation { user_id: Some(id), timestamp: self.clock.now_ms() };
-        self.emit(tx, Subject::REVOCATION, id.to_string(), &event).await
-    }
-
-    /// Counts a user of a tenant; with the first the tenant comes into being.
-    async fn count_in(&self, tx: &mut Tx, tenant: &Tenant) -> Result<(), SqlError> {
-        if count_in(tx, tenant).await? == 1 { self.tell(tx, Create, tenant).await } else { Ok(()) }
-    }
-
-    /// Counts a user out; with the last the tenant is gone.
-    async fn count_out(&self, tx: &mut Tx, tenant: &Tenant) -> Result<(), SqlError> {
-        let row = sqlx::query("UPDATE tenants SET users = users - 1 WHERE name = $1 RETURNING users")
-            .bind(tenant.as_str())
-            .fetch_one(&mut **tx)
-            .await?;
-        if row.try_get::<i64, _>(0)? > 0 {
-            return Ok(());
-        }
-        sqlx::query("DELETE FROM tenants WHERE name = $1").bind(tenant.as_str()).execute(&mut **tx).await?;
-        self.tell(tx, Delete, tenant).await
-    }
-
-    async fn tell(&self, tx: &mut Tx, kind: TenancyKind, tenant: &Tenant) -> Result<(), SqlError> {
-        tell(&self.outbox, tx, kind, tenant).await
-    }
-
-    async fn emit(
-        &self,
-        tx: &mut Tx,
-        subject: Subject,
-        key: String,
-        event: &impl serde::Serialize,
-    ) -> Result<(), SqlError> {
-        emit(&self.outbox, tx, subject, key, event).await
+        announce::revocation(&self.outbox, tx, id, self.clock.now_ms()).await
     }
 }
 
-/// How far the power of a user reaches.
+/// The power of a user over others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// Not in the group `admin`.
@@ -301,40 +252,6 @@ pub(crate) enum Standing {
     TenantAdmin,
     /// In the group `admin` and in the tenant `admin`.
     PlatformAdmin,
-}
-
-/// Counts a user of a tenant and returns how many it has now.
-pub(super) async fn count_in(tx: &mut Tx, tenant: &Tenant) -> Result<i64, SqlError> {
-    let row = sqlx::query(
-        "INSERT INTO tenants (name, users) VALUES ($1, 1)
-         ON CONFLICT (name) DO UPDATE SET users = tenants.users + 1 RETURNING users",
-    )
-    .bind(tenant.as_str())
-    .fetch_one(&mut **tx)
-    .await?;
-    Ok(row.try_get(0)?)
-}
-
-/// Announces that a tenant came or went (dojot-api.md 2.8). The key keeps the order of each tenant.
-pub(super) async fn tell(
-    outbox: &Outbox,
-    tx: &mut Tx,
-    kind: TenancyKind,
-    tenant: &Tenant,
-) -> Result<(), SqlError> {
-    let event = TenancyEvent { kind, tenant: tenant.clone() };
-    emit(outbox, tx, Subject::TENANCY, tenant.to_string(), &event).await
-}
-
-async fn emit(
-    outbox: &Outbox,
-    tx: &mut Tx,
-    subject: Subject,
-    key: String,
-    event: &impl serde::Serialize,
-) -> Result<(), SqlError> {
-    let value = serde_json::to_string(event).map_err(unreadable)?;
-    outbox.add(tx, Event { tenant: &Tenant::management(), subject, key: Some(key), value }).await
 }
 
 pub(super) async fn insert_row(tx: &mut Tx, user: &User, password_hash: &str) -> Result<(), SqlError> {

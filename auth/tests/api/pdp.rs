@@ -8,6 +8,7 @@ use base64::{
 use common::testing::{client, eventually, fresh_tenant};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use openssl::rsa::Rsa;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::stack::{ADMIN_PASSWORD, Stack, admin, answer, config, fresh_name, gateway};
@@ -260,6 +261,9 @@ async fn tokens_end_with_their_user_at_every_instance() {
         let revoked = (401, json!({"message": "No credentials found for given 'iss'", "status": 401}));
         for token in &tokens {
             assert_eq!(stack.decide(token, "GET", "/device/").await, revoked, "at once where it happened");
+            let question = json!({"jwt": token, "action": "GET", "resource": "/device/", "fresh": true});
+            let fresh = stack.send_to(&second, Method::POST, "/pdp", &gateway(), question).await;
+            assert_eq!(fresh, revoked, "at once at the other instance for those who ask for it");
             eventually("the other instance hears of it", || async {
                 let answer = stack.decide_at(&second, token, "GET", "/device/").await;
                 assert!(answer.0 == 200 || answer == revoked, "{answer:?}");

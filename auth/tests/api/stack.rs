@@ -63,11 +63,7 @@ impl Stack {
     /// Engines without the service.
     pub(crate) async fn engines() -> Vec<Self> {
         let mut stacks = Vec::new();
-        for mut test in {
-            let mut t = [TestEngines::embedded().await, TestEngines::embedded().await];
-            t[1].kind = "real";
-            t
-        } {
+        for mut test in TestEngines::both().await {
             let database = (test.kind == "real").then(|| format!("auth_{}", Uuid::new_v4().simple()));
             if let Some(database) = &database {
                 // The schema of auth is one per database, and these tests need a first start each.

@@ -7,13 +7,13 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
-use tokio::sync::Notify;
-use tracing::warn;
+use tokio::sync::{Notify, mpsc};
+use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::{
     Sql,
-    event_log::{EventLog, Headers, LogError, NewRecord},
+    event_log::{Delivery, DeliverySink, EventLog, Headers, LogError, NewRecord, Position},
     sql::SqlError,
 };
 use crate::{
@@ -105,10 +105,7 @@ impl Outbox {
         events: Vec<Event<'_>>,
     ) -> Result<(), SqlError> {
         for events in events.chunks(Self::BATCH as usize) {
-            let row = |row: usize| {
-                let [a, b, c, d, e] = [1, 2, 3, 4, 5].map(|column| row * 5 + column);
-                format!("(${a}, ${b}, ${c}, ${d}, ${e})")
-            };
+            let row = |row: usize| format!("({})", placeholders(row * 5, 5));
             let rows: Vec<String> = (0..events.len()).map(row).collect();
             let sql = format!(
                 "INSERT INTO outbox (id, tenant, subject, record_key, value) VALUES {}",
@@ -177,9 +174,7 @@ impl Relay {
             if waiting.is_empty() {
                 break;
             }
-            for event in waiting {
-                self.relay(event).await?;
-            }
+            self.relay(&waiting).await?;
         }
         Ok(())
     }
@@ -228,28 +223,96 @@ impl Relay {
             .map_err(SqlError::from)
     }
 
-    async fn relay(&self, event: Waiting) -> anyhow::Result<()> {
-        let tenant = Tenant::try_from(event.tenant)?;
-        let subject = Subject::parse(&event.subject)?;
-        let topic = self.topics.resolve(&tenant, &subject).await?;
-        let mut headers = Headers::new();
-        headers.push((header::EVENT_ID, Bytes::from(event.id.clone())));
-        let record =
-            NewRecord { topic, key: event.key.map(Bytes::from), value: Bytes::from(event.value), headers };
-        match tokio::time::timeout(Outbox::LEASE / 2, self.log.append(record)).await {
-            Ok(Ok(_)) => {}
-            // The tenant was removed in the meantime: nobody is left to tell.
-            Ok(Err(LogError::UnknownTopic(topic))) => {
-                warn!(topic, "an event has lost its topic and is dropped");
-                self.topics.forget(&tenant, &subject);
+    /// Hands a batch over in order and then waits for all of it: one wait for the disk, not one per event.
+    async fn relay(&self, waiting: &[Waiting]) -> anyhow::Result<()> {
+        let (sender, mut reports) = mpsc::unbounded_channel();
+        let mut gone = Vec::with_capacity(waiting.len());
+        let relay = async {
+            let handed_over = self.hand_over(waiting, Arc::new(Reports(sender))).await;
+            // Ends when every record has been reported on, for then all senders are gone.
+            while let Some((index, result)) = reports.recv().await {
+                let Some(event) = waiting.get(index as usize) else { continue };
+                if self.is_settled(event, result) {
+                    gone.push(event.id.as_str());
+                }
             }
-            Ok(Err(error)) => return Err(error.into()),
-            Err(_) => anyhow::bail!("the log did not take an event in time"),
-        }
-        sqlx::query("DELETE FROM outbox WHERE id = $1")
-            .bind(event.id)
-            .execute(self.outbox.sql.pool()?)
-            .await?;
+            handed_over
+        };
+        let relayed = tokio::time::timeout(Outbox::LEASE / 2, relay).await;
+        self.forget(&gone).await?;
+        relayed.map_err(|_| anyhow::anyhow!("the log did not take all events in time"))??;
+        anyhow::ensure!(gone.len() == waiting.len(), "the log did not take all events");
         Ok(())
     }
+
+    async fn hand_over(&self, waiting: &[Waiting], sink: Arc<dyn DeliverySink>) -> anyhow::Result<()> {
+        for (index, event) in waiting.iter().enumerate() {
+            let tenant = Tenant::try_from(event.tenant.clone())?;
+            let subject = Subject::parse(&event.subject)?;
+            let topic = self.topics.resolve(&tenant, &subject).await?;
+            let mut headers = Headers::new();
+            headers.push((header::EVENT_ID, Bytes::from(event.id.clone())));
+            let key = event.key.clone().map(Bytes::from);
+            let record = NewRecord { topic, key, value: Bytes::from(event.value.clone()), headers };
+            self.log.produce(record, Delivery::new(Arc::clone(&sink), index as u64)).await;
+        }
+        Ok(())
+    }
+
+    /// Whether an event need not be sent again.
+    fn is_settled(&self, event: &Waiting, result: Result<Position, LogError>) -> bool {
+        match result {
+            Ok(_) => true,
+            // The tenant was removed in the meantime: nobody is left to tell.
+            Err(LogError::UnknownTopic(topic)) => {
+                warn!(topic, "an event has lost its topic and is dropped");
+                if let (Ok(tenant), Ok(subject)) =
+                    (Tenant::try_from(event.tenant.clone()), Subject::parse(&event.subject))
+                {
+                    self.topics.forget(&tenant, &subject);
+                }
+                true
+            }
+            // It would hold up all others for ever.
+            Err(LogError::TooLarge) => {
+                error!(
+                    event.id,
+                    event.tenant, event.subject, "an event is too large for the log and is dropped"
+                );
+                true
+            }
+            Err(error) => {
+                warn!(event.id, %error, "an event waits in the outbox");
+                false
+            }
+        }
+    }
+
+    async fn forget(&self, ids: &[&str]) -> Result<(), SqlError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let sql = format!("DELETE FROM outbox WHERE id IN ({})", placeholders(0, ids.len()));
+        // Made of constants and placeholders.
+        let delete = sqlx::query(AssertSqlSafe(sql));
+        let delete = ids.iter().fold(delete, |delete, id| delete.bind((*id).to_owned()));
+        delete.execute(self.outbox.sql.pool()?).await?;
+        Ok(())
+    }
+}
+
+/// Passes on what became of the records of a batch.
+struct Reports(mpsc::UnboundedSender<(u64, Result<Position, LogError>)>);
+
+impl DeliverySink for Reports {
+    fn delivered(&self, token: u64, result: Result<Position, LogError>) {
+        // Nobody listens any more when the batch took too long.
+        let _ = self.0.send((token, result));
+    }
+}
+
+/// `$3, $4` for two columns after two others.
+fn placeholders(before: usize, count: usize) -> String {
+    let placeholders: Vec<String> = (before + 1..=before + count).map(|place| format!("${place}")).collect();
+    placeholders.join(", ")
 }

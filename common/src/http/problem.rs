@@ -47,7 +47,8 @@ enum Text {
 pub struct Problem {
     status: StatusCode,
     text: Text,
-    detail: Option<Value>,
+    /// Boxed, so that a `Result` with a problem stays small.
+    detail: Option<Box<Value>>,
 }
 
 impl Problem {
@@ -70,7 +71,7 @@ impl Problem {
     /// Adds the `detail` of [`Shape::Error`].
     #[must_use]
     pub fn detail(mut self, detail: Value) -> Self {
-        self.detail = Some(detail);
+        self.detail = Some(Box::new(detail));
         self
     }
 
@@ -157,7 +158,7 @@ impl Problem {
             }
         }
         if let Some(detail) = self.detail {
-            body.insert("detail".to_owned(), detail);
+            body.insert("detail".to_owned(), *detail);
         }
         if let (true, Some(id)) = (self.status.is_server_error(), request_id) {
             body.insert("request_id".to_owned(), id.into());

@@ -152,8 +152,8 @@ pub(super) fn matches<S, I>(
 ) -> Vec<Option<usize>> {
     let mut taken = vec![false; stored.len()];
     let mut found = vec![None; sent.len()];
-    let rules: [&dyn Fn(&S, &I) -> bool; 2] = [&same_id, &same_name];
-    for same in rules {
+    for by_id in [true, false] {
+        let same = |old: &S, new: &I| if by_id { same_id(old, new) } else { same_name(old, new) };
         for (item, place) in sent.iter().zip(&mut found).filter(|(_, place)| place.is_none()) {
             let free = stored.iter().enumerate().find(|(index, old)| !taken[*index] && same(old, item));
             if let Some((index, _)) = free {

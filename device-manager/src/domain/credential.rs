@@ -12,7 +12,8 @@ const PASSWORD_LEN: usize = 15;
 /// What is longer was not made here, and is not worth hashing.
 const MAX_PASSWORD_LEN: usize = 128;
 /// Hash of nothing that anybody knows, checked for devices without a credential so that the answer takes as long.
-const NO_CREDENTIAL: &str = "$argon2id$v=19$m=64,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+const NO_CREDENTIAL: &str =
+    "$argon2id$v=19$m=64,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// The user name of a device: `tenant@device`.
 pub fn user_name(tenant: &Tenant, device: &DeviceId) -> String {

@@ -61,10 +61,9 @@ pub fn colliding_template(ids: &[i64], templates: &Templates) -> Option<i64> {
 pub fn overrides(sent: &[OverrideInput], templates: &Templates) -> Result<BTreeMap<i64, String>, Invalid> {
     let mut found = BTreeMap::new();
     for attr in sent {
-        let template =
-            integer_id(&attr.template_id).and_then(|id| templates.get(&id)).ok_or_else(|| {
-                Invalid::text(format!("Unknown template {} in attr list", shown(&attr.template_id)))
-            })?;
+        let template = integer_id(&attr.template_id).and_then(|id| templates.get(&id)).ok_or_else(|| {
+            Invalid::text(format!("Unknown template {} in attr list", shown(&attr.template_id)))
+        })?;
         let unknown = || Invalid::text(format!("Unknown attribute {} in override list", shown(&attr.id)));
         let id = integer_id(&attr.id).ok_or_else(unknown)?;
         let stored = template.attrs.iter().find(|stored| stored.id == id).ok_or_else(unknown)?;
@@ -206,9 +205,8 @@ mod tests {
 
     #[test]
     fn wanted_identifiers_follow_the_rule() {
-        let wanted = |id: Value| {
-            wanted_id(&DeviceInput::parse(&json!({ "label": "d", "id": id })).unwrap()).ok()
-        };
+        let wanted =
+            |id: Value| wanted_id(&DeviceInput::parse(&json!({ "label": "d", "id": id })).unwrap()).ok();
         let some = |id: &str| Some(Some(id.to_owned()));
         for (id, expected) in [
             (json!(null), Some(None)),

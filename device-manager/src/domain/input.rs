@@ -352,9 +352,8 @@ mod tests {
     #[test]
     fn templates_that_are_refused() {
         let attr = |attr: Value| json!({ "label": "t", "attrs": [attr] });
-        let with = |item: Value| {
-            attr(json!({ "label": "a", "type": "b", "value_type": "c", "metadata": item }))
-        };
+        let with =
+            |item: Value| attr(json!({ "label": "a", "type": "b", "value_type": "c", "metadata": item }));
         let label = |text: &str| json!({ "label": [text] });
         let rule = "Labels must contain letters, numbers or dashes(-_)";
         let item = json!({ "label": "m", "type": "meta", "value_type": "string" });
@@ -380,10 +379,7 @@ mod tests {
                 Invalid::text("label must not contain a null character"),
             ),
             (attr(json!("a")), schema(ATTR, json!({ "_schema": ["Invalid input type."] }))),
-            (
-                attr(json!({ "label": "a b", "type": "x", "value_type": "y" })),
-                schema(ATTR, label(rule)),
-            ),
+            (attr(json!({ "label": "a b", "type": "x", "value_type": "y" })), schema(ATTR, label(rule))),
             (attr(json!({ "label": "", "type": "x", "value_type": "y" })), schema(ATTR, label(rule))),
             (
                 attr(json!({ "label": null, "type": "x" })),
@@ -440,10 +436,7 @@ mod tests {
         for (body, expected) in [
             (json!([]), schema(INPUT, json!({ "_schema": ["Invalid input type."] }))),
             (json!({ "label": 5 }), schema(INPUT, json!({ "label": ["Not a valid string."] }))),
-            (
-                json!({ "label": "d", "templates": null }),
-                schema(INPUT, json!({ "templates": [NULL] })),
-            ),
+            (json!({ "label": "d", "templates": null }), schema(INPUT, json!({ "templates": [NULL] }))),
             (
                 json!({ "templates": "1" }),
                 schema(INPUT, json!({ "label": [MISSING], "templates": ["Invalid type."] })),
@@ -455,10 +448,7 @@ mod tests {
             (with(json!({})), Invalid::text("attrs must be a list")),
             (with(json!([1])), Invalid::list("missing label attribute")),
             (with(json!([{ "template_id": 1 }])), Invalid::list("missing label attribute")),
-            (
-                with(json!([attr("a"), attr("a")])),
-                Invalid::list("a device can not have repeated attributes"),
-            ),
+            (with(json!([attr("a"), attr("a")])), Invalid::list("a device can not have repeated attributes")),
             (with(json!([{ "label": "a" }])), Invalid::text("an attribute has no template_id")),
         ] {
             assert_eq!(DeviceInput::parse(&body), Err(expected), "{body}");

@@ -154,8 +154,7 @@ mod tests {
             (page(9, 2), 5, 3, None),
             (page(1, 5), 5, 1, None),
         ] {
-            let expected =
-                Pagination { has_next: next.is_some(), next_page: next, page: page.number, total };
+            let expected = Pagination { has_next: next.is_some(), next_page: next, page: page.number, total };
             assert_eq!(page.of_entries(entries), expected, "{page:?} of {entries}");
         }
         assert_eq!(page(i64::MAX, 20).offset(), i64::MAX);

@@ -87,7 +87,7 @@ mod tests {
         Ids { last_template: 0, last_attr: 0 }
     }
 
-    fn input(attrs: Value) -> TemplateInput {
+    fn input(attrs: &Value) -> TemplateInput {
         TemplateInput::parse(&json!({ "label": "T", "attrs": attrs })).unwrap()
     }
 
@@ -98,10 +98,10 @@ mod tests {
             { "label": "temp", "type": "dynamic", "value_type": "float", "metadata": [unit] },
             { "label": "fan", "type": "actuator", "value_type": "float" },
         ]);
-        Template::new(input(attrs), 10, ids)
+        Template::new(input(&attrs), 10, ids)
     }
 
-    fn update(attrs: Value) -> (Template, Updated) {
+    fn update(attrs: &Value) -> (Template, Updated) {
         let mut ids = ids();
         let stored = stored(&mut ids);
         let updated = stored.updated(input(attrs), 20, &mut ids);
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn what_is_sent_back_unchanged_changes_nothing() {
-        let (stored, updated) = update(json!([
+        let (stored, updated) = update(&json!([
             { "id": 1, "label": "temp", "type": "dynamic", "value_type": "float" },
             { "label": "fan", "type": "actuator", "value_type": "float", "created": "x", "template_id": "1" },
         ]));
@@ -123,9 +123,7 @@ mod tests {
 
     #[test]
     fn attributes_are_recognised_by_id_and_then_by_name() {
-        let attr = |id: Option<i64>, label: &str| {
-            json!({ "id": id, "label": label, "type": "dynamic", "value_type": "float" })
-        };
+        let attr = |id: Option<i64>, label: &str| json!({ "id": id, "label": label, "type": "dynamic", "value_type": "float" });
         for (attrs, expected, removed, renamed) in [
             (json!([attr(None, "temp")]), vec![(1, "temp")], vec![3], vec![]),
             (json!([attr(Some(1), "heat")]), vec![(1, "heat")], vec![3], vec![1]),
@@ -139,15 +137,10 @@ mod tests {
                 vec![1],
             ),
             // Another attribute's identifier with this one's name: the second is new.
-            (
-                json!([attr(Some(1), "x"), attr(Some(1), "y")]),
-                vec![(1, "x"), (4, "y")],
-                vec![3],
-                vec![1, 4],
-            ),
+            (json!([attr(Some(1), "x"), attr(Some(1), "y")]), vec![(1, "x"), (4, "y")], vec![3], vec![1, 4]),
             (json!([]), vec![], vec![1, 2, 3], vec![]),
         ] {
-            let (_, updated) = update(attrs.clone());
+            let (_, updated) = update(&attrs);
             assert_eq!(names(&updated), expected, "{attrs}");
             assert_eq!((&updated.removed, &updated.renamed), (&removed, &renamed), "{attrs}");
             assert_eq!(updated.template.updated_ms, Some(20));
@@ -171,7 +164,7 @@ mod tests {
             (json!([unit]), vec![(2, "unit", Some("K"), Some(20))]),
             (json!([range, unit]), vec![(2, "unit", Some("K"), Some(20)), (4, "range", None, None)]),
         ] {
-            let (_, updated) = update(attr(metadata.clone()));
+            let (_, updated) = update(&attr(metadata.clone()));
             let attr = &updated.template.attrs[0];
             assert_eq!((attr.value_type.as_str(), attr.updated_ms), ("integer", Some(20)));
             let items: Vec<_> = attr
@@ -187,7 +180,7 @@ mod tests {
     fn templates_collide_by_label_and_type() {
         let template = |id: i64, kind: &str| {
             let mut ids = Ids { last_template: id - 1, last_attr: 0 };
-            Template::new(input(json!([{ "label": "a", "type": kind, "value_type": "x" }])), 0, &mut ids)
+            Template::new(input(&json!([{ "label": "a", "type": kind, "value_type": "x" }])), 0, &mut ids)
         };
         assert!(template(1, "static").collides_with(&template(2, "static")));
         assert!(template(1, "static").collides_with(&template(1, "dynamic")));

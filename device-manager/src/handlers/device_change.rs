@@ -71,11 +71,7 @@ pub(crate) async fn create_device(
 }
 
 /// A device from what was sent, with the templates that it names.
-async fn compose(
-    change: &mut Change,
-    input: DeviceInput,
-    id: String,
-) -> Result<(Device, Templates), Error> {
+async fn compose(change: &mut Change, input: DeviceInput, id: String) -> Result<(Device, Templates), Error> {
     let mut template_ids = input.templates.unwrap_or_default();
     let templates = change.templates(template_ids.iter().copied()).await?;
     if let Some(unknown) = template_ids.iter().find(|id| !templates.contains_key(id)) {
@@ -151,8 +147,7 @@ pub(crate) async fn update_device(
     let stored = change.device(id.as_str()).await?;
     let (stored, _) = stored.ok_or_else(|| Error::NoSuchDevice(id.to_string()))?;
     let (device, templates) = compose(&mut change, input, id.to_string()).await?;
-    let device =
-        Device { created_ms: stored.created_ms, updated_ms: Some(change.now_ms), ..device };
+    let device = Device { created_ms: stored.created_ms, updated_ms: Some(change.now_ms), ..device };
     change.update_device(&device).await?;
     let view = DeviceView::new(&device, &templates);
     change.publish(vec![events::device(&tenant, Kind::Update, &view)?]).await?;
@@ -217,9 +212,7 @@ async fn delete_credentials(change: &mut Change, tenant: &Tenant, id: Option<&st
 impl Order {
     fn read(parameters: &Pairs, max: i64) -> Result<Self, Error> {
         let count = match parameter(parameters, "count") {
-            Some(text) => {
-                integer(text).ok_or_else(|| Invalid::text("If provided, count must be integer"))?
-            }
+            Some(text) => integer(text).ok_or_else(|| Invalid::text("If provided, count must be integer"))?,
             None => 1,
         };
         let verbose = parameter(parameters, "verbose").is_some_and(is_true);

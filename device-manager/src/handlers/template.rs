@@ -116,9 +116,8 @@ async fn publish_updates(change: &mut Change, template: i64) -> Result<Vec<Strin
             ..Selection::default()
         };
         let devices = change.devices(&selection).await?;
-        let event = |device| {
-            events::device(&tenant, Kind::Update, &DeviceView::new(device, &devices.templates))
-        };
+        let event =
+            |device| events::device(&tenant, Kind::Update, &DeviceView::new(device, &devices.templates));
         let events = devices.list.iter().map(event).collect::<Result<_, _>>()?;
         change.publish(events).await?;
         let is_last = (devices.list.len() as i64) < BATCH;

@@ -42,10 +42,7 @@ impl Change {
     }
 
     /// Removes the password of a device, or of all when none is named; returns the devices that had one.
-    pub(crate) async fn delete_credentials(
-        &mut self,
-        device: Option<&str>,
-    ) -> Result<Vec<String>, SqlError> {
+    pub(crate) async fn delete_credentials(&mut self, device: Option<&str>) -> Result<Vec<String>, SqlError> {
         let mut statement = Statement::new(&self.tenant);
         statement.push("DELETE FROM credentials WHERE tenant = $1");
         if let Some(device) = device {

@@ -15,6 +15,11 @@ use crate::domain::{
     listing::{Filter, Page},
 };
 
+const DEVICES: &str = "devices (tenant, id, label, created_ms)";
+const TEMPLATES: &str = "device_templates (tenant, device_id, template_id)";
+const OVERRIDES: &str = "overrides (tenant, device_id, attr_id, static_value)";
+const UNLESS_TAKEN: &str = " ON CONFLICT (tenant, id) DO NOTHING RETURNING id";
+
 /// How often new identifiers are tried for devices whose random one is taken.
 const ATTEMPTS: usize = 50;
 
@@ -181,9 +186,7 @@ impl Change {
                 vec![device.id.as_str().into(), device.label.as_str().into(), device.created_ms.into()]
             })
             .collect();
-        const INTO: &str = "devices (tenant, id, label, created_ms)";
-        const THEN: &str = " ON CONFLICT (tenant, id) DO NOTHING RETURNING id";
-        let inserted = insert(&mut self.transaction, &self.tenant, INTO, &rows, THEN).await?;
+        let inserted = insert(&mut self.transaction, &self.tenant, DEVICES, &rows, UNLESS_TAKEN).await?;
         inserted.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
@@ -196,9 +199,7 @@ impl Change {
             let own = device.overrides.iter();
             overrides.extend(own.map(|(attr, value)| vec![id(), (*attr).into(), value.as_str().into()]));
         }
-        const TEMPLATES: &str = "device_templates (tenant, device_id, template_id)";
         insert(&mut self.transaction, &self.tenant, TEMPLATES, &templates, "").await?;
-        const OVERRIDES: &str = "overrides (tenant, device_id, attr_id, static_value)";
         insert(&mut self.transaction, &self.tenant, OVERRIDES, &overrides, "").await?;
         Ok(())
     }
@@ -232,15 +233,14 @@ impl Selection<'_> {
         statement.push(&format!(
             "WITH page AS (SELECT d.id, d.label, d.created_ms, d.updated_ms,
                  ROW_NUMBER() OVER (ORDER BY {order}) AS place
-                 FROM devices d WHERE d.tenant = $1{conditions}{})
+                 FROM devices d WHERE d.tenant = $1{conditions}{limit})
              SELECT {DEVICE} AS part, id, label AS content, created_ms AS number, updated_ms, place FROM page
              UNION ALL
              SELECT {TEMPLATE}, page.id, CAST(NULL AS TEXT), t.template_id, CAST(NULL AS BIGINT), place FROM page
                  JOIN device_templates t ON t.tenant = $1 AND t.device_id = page.id
              UNION ALL
              SELECT {OVERRIDE}, page.id, o.static_value, o.attr_id, CAST(NULL AS BIGINT), place FROM page
-                 JOIN overrides o ON o.tenant = $1 AND o.device_id = page.id",
-            limit
+                 JOIN overrides o ON o.tenant = $1 AND o.device_id = page.id"
         ));
         if self.page.is_some() {
             statement.push(&format!(
@@ -272,14 +272,10 @@ impl Selection<'_> {
     }
 
     fn conditions(&self, statement: &mut Statement) -> String {
-        let mut conditions = self.filter.on_devices(statement);
-        if let Some(id) = self.id {
-            conditions += &format!(" AND d.id = {}", statement.arg(id));
-        }
-        if let Some(after) = self.after {
-            conditions += &format!(" AND d.id > {}", statement.arg(after));
-        }
-        conditions
+        let filter = self.filter.on_devices(statement);
+        let id = self.id.map(|id| format!(" AND d.id = {}", statement.arg(id)));
+        let after = self.after.map(|after| format!(" AND d.id > {}", statement.arg(after)));
+        filter + &id.unwrap_or_default() + &after.unwrap_or_default()
     }
 }
 

@@ -99,20 +99,21 @@ pub(super) async fn insert(
 impl Filter {
     /// Conditions on devices `d`, each beginning with `AND`.
     pub(super) fn on_devices(&self, statement: &mut Statement) -> String {
-        const ATTRS: &str = "EXISTS (SELECT 1 FROM device_templates t
+        const ATTRS: &str = " AND EXISTS (SELECT 1 FROM device_templates t
             JOIN attrs a ON a.tenant = t.tenant AND a.template_id = t.template_id
             LEFT JOIN overrides o ON o.tenant = t.tenant AND o.device_id = t.device_id AND o.attr_id = a.id
             WHERE t.tenant = d.tenant AND t.device_id = d.id";
-        let mut sql = self.on_label("d", statement);
-        if let Some(template) = self.template {
+        let template = self.template.map(|template| {
             let template = statement.arg(template);
-            sql += &format!(
+            format!(
                 " AND EXISTS (SELECT 1 FROM device_templates t
                   WHERE t.tenant = d.tenant AND t.device_id = d.id AND t.template_id = {template})"
-            );
-        }
+            )
+        });
         let value = "COALESCE(o.static_value, a.static_value)";
-        sql + &self.on_attrs(&format!(" AND {ATTRS}"), value, statement)
+        self.on_label("d", statement)
+            + &template.unwrap_or_default()
+            + &self.on_attrs(ATTRS, value, statement)
     }
 
     /// Conditions on templates `t`, each beginning with `AND`.
@@ -130,15 +131,15 @@ impl Filter {
     }
 
     fn on_attrs(&self, exists: &str, value: &str, statement: &mut Statement) -> String {
-        let mut sql = String::new();
+        let mut conditions = Vec::with_capacity(self.attrs.len() + self.attr_types.len());
         for (label, wanted) in &self.attrs {
             let (label, wanted) = (statement.arg(label.as_str()), statement.arg(wanted.as_str()));
-            sql += &format!("{exists} AND a.label = {label} AND {value} = {wanted})");
+            conditions.push(format!("{exists} AND a.label = {label} AND {value} = {wanted})"));
         }
         for value_type in &self.attr_types {
             let value_type = statement.arg(value_type.as_str());
-            sql += &format!("{exists} AND a.value_type = {value_type})");
+            conditions.push(format!("{exists} AND a.value_type = {value_type})"));
         }
-        sql
+        conditions.concat()
     }
 }

@@ -20,6 +20,8 @@ use crate::domain::{
 /// With more templates than this on one page of devices, all templates of the tenant are read.
 const MANY: usize = 500;
 
+const ATTRS: &str = "attrs (tenant, id, template_id, label, type, value_type, static_value, metadata,
+    created_ms, updated_ms)";
 const COLUMNS: &str = "t.id, t.label, t.created_ms, t.updated_ms, a.id AS attr_id, a.label AS attr_label,
     a.type AS kind, a.value_type, a.static_value, a.metadata, a.created_ms AS attr_created_ms,
     a.updated_ms AS attr_updated_ms";
@@ -161,9 +163,7 @@ impl Change {
 
     async fn insert_attrs(&mut self, attrs: &[Attr]) -> Result<(), SqlError> {
         let rows = attrs.iter().map(attr_row).collect::<Result<Vec<_>, SqlError>>()?;
-        const INTO: &str = "attrs (tenant, id, template_id, label, type, value_type, static_value, metadata,
-            created_ms, updated_ms)";
-        insert(&mut self.transaction, &self.tenant, INTO, &rows, "").await.map(drop)
+        insert(&mut self.transaction, &self.tenant, ATTRS, &rows, "").await.map(drop)
     }
 
     async fn save_ids(&mut self) -> Result<(), SqlError> {

@@ -22,6 +22,7 @@ async fn an_actuation_is_published() {
         assert_eq!(event["data"], json!({ "attrs": { "fan": 100 }, "id": "cafe", "extra": [1] }));
         assert_eq!(event["meta"]["service"], api.tenant.as_str());
         assert!(event["meta"]["timestamp"].as_i64().unwrap() > 1_700_000_000_000);
+        stack.stop().await;
     }
 }
 
@@ -50,5 +51,6 @@ async fn only_actuators_of_known_devices_are_configured() {
         let request = request.header("content-type", "application/x-www-form-urlencoded");
         let response = request.body(r#"{"attrs":{"fan":1}}"#).send().await.unwrap();
         assert_eq!(response.status(), 200);
+        stack.stop().await;
     }
 }

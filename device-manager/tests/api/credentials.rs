@@ -69,6 +69,7 @@ async fn a_device_logs_in_with_its_last_password() {
         events.next().await;
         assert_eq!(api.delete("/device").await.0, 200);
         assert_eq!(events.next().await.1["data"], gone);
+        stack.stop().await;
     }
 }
 
@@ -110,5 +111,6 @@ async fn nobody_else_gets_or_checks_a_password() {
             assert_eq!(response.status(), 400, "{body}");
             assert!(response.json::<Value>().await.unwrap()["error"].is_string(), "{body}");
         }
+        stack.stop().await;
     }
 }

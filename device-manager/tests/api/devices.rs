@@ -31,6 +31,7 @@ async fn a_device_is_shown_as_dojot_does() {
         let (_, text) = api.text(Method::DELETE, "/device/ABCDEF", None).await;
         insta::assert_snapshot!("removed_device", without_times(&text));
         assert_eq!(api.get("/device/ABCDEF").await, not_found("No such device: ABCDEF"));
+        stack.stop().await;
     }
 }
 
@@ -71,6 +72,7 @@ async fn many_devices_are_created_at_once() {
         let (status, answer) = api.delete("/device").await;
         assert_eq!((status, answer["removed_devices"].as_array().unwrap().len()), (200, 600));
         assert_eq!(api.delete("/device").await, (200, json!({ "removed_devices": [], "result": "ok" })));
+        stack.stop().await;
     }
 }
 
@@ -81,7 +83,8 @@ async fn faults_in_devices_are_named() {
         api.thermometer().await;
         api.template("same", json!([{ "label": "fan", "type": "actuator", "value_type": "x" }])).await;
         api.device("cafe", json!([1])).await;
-        let label = json!({ "errors": { "label": ["Not a valid string."] }, "message": "failed to parse input" });
+        let label =
+            json!({ "errors": { "label": ["Not a valid string."] }, "message": "failed to parse input" });
         let null = json!({
             "errors": { "templates": ["Field may not be null."] }, "message": "failed to parse input",
         });
@@ -128,6 +131,7 @@ async fn faults_in_devices_are_named() {
         let (status, answer) = api.post("/device", json!({ "label": "d", "id": "9f3c21aa.4b1d" })).await;
         assert_eq!(status, 200);
         assert_ne!(answer["devices"][0]["id"], "9f3c21aa.4b1d");
+        stack.stop().await;
     }
 }
 
@@ -160,5 +164,6 @@ async fn templates_come_and_go() {
         ] {
             assert_eq!(api.send(method, path, None).await, not_found(expected), "{path}");
         }
+        stack.stop().await;
     }
 }

@@ -48,6 +48,7 @@ async fn every_change_of_a_device_is_published_in_order() {
         for device in all["removed_devices"].as_array().unwrap() {
             expect(&mut events, tenant, "remove", device).await;
         }
+        stack.stop().await;
     }
 }
 
@@ -64,6 +65,7 @@ async fn what_is_refused_is_not_published() {
         assert_eq!(api.put("/device/cafe/actuate", json!({ "attrs": { "fan": 1 } })).await.0, 200);
         assert_eq!(events.next().await.1["event"], "create");
         assert_eq!(events.next().await.1["event"], "configure");
+        stack.stop().await;
     }
 }
 
@@ -86,6 +88,7 @@ async fn a_template_of_many_devices_updates_them_all() {
         }
         let (_, last) = events.next().await;
         assert_eq!((&last["event"], &last["data"]["affected"]), (&json!("template.update"), &json!(ids)));
+        stack.stop().await;
     }
 }
 
@@ -96,10 +99,7 @@ async fn a_tenant_that_is_gone_leaves_nothing() {
         for tenant in [&gone, &stays] {
             let api = stack.api(tenant);
             api.thermometer().await;
-            assert_eq!(
-                api.post("/device?count=600", json!({ "label": "d", "templates": [1] })).await.0,
-                200
-            );
+            assert_eq!(api.post("/device?count=600", json!({ "label": "d", "templates": [1] })).await.0, 200);
         }
         stack.set_tenants(&[gone.clone(), stays.clone()]);
         let topic = stack.topic(&Tenant::management(), &Subject::TENANCY).await;
@@ -118,5 +118,6 @@ async fn a_tenant_that_is_gone_leaves_nothing() {
         assert_eq!(others["pagination"]["total"], 6);
         // The name can be used again.
         assert_eq!(old.thermometer().await["id"], 2);
+        stack.stop().await;
     }
 }

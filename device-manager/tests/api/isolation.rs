@@ -42,6 +42,7 @@ async fn device_of_another_tenant_is_not_found() {
         assert_eq!(owner.get("/device/cafe").await, (200, device));
         // The same identifier is free for everybody.
         stranger.device("cafe", json!([])).await;
+        stack.stop().await;
     }
 }
 
@@ -58,5 +59,6 @@ async fn nothing_is_answered_without_a_caller() {
             let answer = anonymous(&stack, method.clone(), path).await;
             assert_eq!(answer, (401, missing.clone()), "{method} {path}");
         }
+        stack.stop().await;
     }
 }

@@ -5,9 +5,7 @@ use crate::stack::{Api, Stack, error, stacks};
 /// Devices 0a to 0e: `b_x`, `a%x`, `B_X`, `plain`, `a_x`; templates 1 (`serial`, `power`) and 2 (`place`).
 async fn fill(stack: &Stack) -> Api<'_> {
     let api = stack.fresh();
-    let attr = |label: &str, value_type: &str, value: &str| {
-        json!({ "label": label, "type": "static", "value_type": value_type, "static_value": value })
-    };
+    let attr = |label: &str, value_type: &str, value: &str| json!({ "label": label, "type": "static", "value_type": value_type, "static_value": value });
     api.template("meter", json!([attr("serial", "string", "0"), attr("power", "float", "5")])).await;
     api.template("Place_1", json!([attr("place", "geo", "here")])).await;
     for (id, label, templates) in [
@@ -56,6 +54,7 @@ async fn devices_are_filtered() {
             assert_eq!(json!(shown), expected, "{query}");
             assert_eq!(page["pagination"]["total"], i64::from(!shown.is_empty()), "{query}");
         }
+        stack.stop().await;
     }
 }
 
@@ -63,9 +62,7 @@ async fn devices_are_filtered() {
 async fn lists_come_in_pages() {
     for stack in stacks().await {
         let api = fill(&stack).await;
-        let page = |number: i64, total: i64, next: Option<i64>| {
-            json!({ "has_next": next.is_some(), "next_page": next, "page": number, "total": total })
-        };
+        let page = |number: i64, total: i64, next: Option<i64>| json!({ "has_next": next.is_some(), "next_page": next, "page": number, "total": total });
         for (query, ids, pagination) in [
             ("page_size=2", json!(["0a", "0b"]), page(1, 3, Some(2))),
             ("page_size=2&page_num=3", json!(["0e"]), page(3, 3, None)),
@@ -106,6 +103,7 @@ async fn lists_come_in_pages() {
         // Upper and lower case are sorted as the engine does.
         let labels: Vec<&str> = by_label.as_array().unwrap().iter().filter_map(Value::as_str).collect();
         assert!(labels.iter().position(|id| *id == "0a") < labels.iter().position(|id| *id == "0d"));
+        stack.stop().await;
     }
 }
 
@@ -133,5 +131,6 @@ async fn templates_are_filtered() {
             assert!(sorted || json!(ids) == expected, "{query}: {ids:?}");
             assert_eq!(ids.len(), expected.as_array().unwrap().len(), "{query}");
         }
+        stack.stop().await;
     }
 }

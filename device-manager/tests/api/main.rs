@@ -1,4 +1,5 @@
 //! The API over HTTP, against embedded and real engines.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should stop")]
 
 mod actuation;
 mod credentials;

@@ -77,6 +77,7 @@ async fn bad_input_is_the_clients_fault() {
             }
         }
         assert_eq!(api.get("/device/cafe").await.0, 200);
+        stack.stop().await;
     }
 }
 
@@ -123,6 +124,7 @@ async fn strange_paths_and_queries_are_no_faults_of_ours() {
         for (method, path) in [(Method::PATCH, "/device"), (Method::POST, "/device/cafe")] {
             assert_eq!(api.send(method, path, None).await.0, 405, "{path}");
         }
+        stack.stop().await;
     }
 }
 
@@ -148,6 +150,7 @@ async fn json_needs_its_content_type_with_or_without_parameters() {
         let request = stack.engines.request(Method::POST, &stack.base, "/template", &api.caller);
         let request = request.header("content-type", "application/json").body("x".repeat(2 << 20));
         assert_eq!(request.send().await.unwrap().status().as_u16(), 413);
+        stack.stop().await;
     }
 }
 
@@ -166,5 +169,6 @@ async fn creators_do_not_disturb_each_other() {
         assert!(free.iter().all(|(status, _)| *status == 200));
         let (_, ids) = api.get("/device?idsOnly&page_size=100&page_num=3").await;
         assert_eq!(ids.as_array().unwrap().len(), 41);
+        stack.stop().await;
     }
 }

@@ -11,7 +11,7 @@ use common::{
     config::load,
     engine::{
         EventLog,
-        event_log::{NewRecord, Record, Start, Tail, TopicProfile},
+        event_log::{Headers, NewRecord, Record, Start, Tail, TopicProfile},
     },
     http::{
         Caller, Problem, Shape,
@@ -71,12 +71,11 @@ struct Settings {
 
 fn config() -> Config {
     let settings: Settings = load(&[DEFAULT_CONFIG], None).unwrap();
-    Config {
-        listen: "127.0.0.1:0".to_owned(),
-        max_page_size: 100,
-        max_devices_per_request: 600,
-        ..settings.device_manager
-    }
+    let mut config = settings.device_manager;
+    "127.0.0.1:0".clone_into(&mut config.listen);
+    config.max_page_size = 100;
+    config.max_devices_per_request = 600;
+    config
 }
 
 impl Stack {
@@ -118,6 +117,12 @@ impl Stack {
         .await;
     }
 
+    /// Ends the service in good order, so that the next test's does not wait for its lease.
+    pub(crate) async fn stop(self) {
+        let shutdown = self.engines.engines.shutdown.clone();
+        assert!(shutdown.drain(std::time::Duration::from_secs(10)).await, "all tasks end");
+    }
+
     /// A client for a user of a tenant.
     pub(crate) fn api(&self, tenant: &Tenant) -> Api<'_> {
         Api { stack: self, caller: user_of(tenant), tenant: tenant.clone() }
@@ -141,7 +146,7 @@ impl Stack {
 
     pub(crate) async fn append(&self, topic: &Topic, value: &Value) {
         let value = value.to_string().into_bytes().into();
-        let record = NewRecord { topic: topic.clone(), key: None, value, headers: Default::default() };
+        let record = NewRecord { topic: topic.clone(), key: None, value, headers: Headers::default() };
         self.engines.engines.log.append(record).await.unwrap();
     }
 }

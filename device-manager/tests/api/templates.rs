@@ -12,7 +12,8 @@ async fn a_template_is_shown_as_dojot_does() {
     for stack in stacks().await {
         let api = stack.fresh();
         api.thermometer().await;
-        let config = json!({ "label": "protocol", "type": "meta", "value_type": "string", "static_value": "" });
+        let config =
+            json!({ "label": "protocol", "type": "meta", "value_type": "string", "static_value": "" });
         let (status, text) = api
             .text(Method::POST, "/template", Some(json!({ "label": "", "attrs": [config], "x": 1 })))
             .await;
@@ -25,6 +26,7 @@ async fn a_template_is_shown_as_dojot_does() {
         let (_, split) = api.get("/template?attr_format=split").await;
         assert!(split["templates"][0].get("attrs").is_none());
         assert_eq!(split["templates"][0]["data_attrs"].as_array().unwrap().len(), 3);
+        stack.stop().await;
     }
 }
 
@@ -65,6 +67,7 @@ async fn faults_in_templates_are_named() {
         }
         let answer = api.put("/template/999", json!({ "label": "x", "attrs": [] })).await;
         assert_eq!(answer, not_found("No such template: 999"));
+        stack.stop().await;
     }
 }
 
@@ -98,13 +101,12 @@ async fn an_edit_keeps_what_devices_override() {
         let attrs = device["attrs"]["1"].as_array().unwrap();
         let shown: Vec<_> = attrs
             .iter()
-            .map(|attr| json!([attr["id"], attr["label"], attr["static_value"], attr["is_static_overridden"]]))
+            .map(|attr| {
+                json!([attr["id"], attr["label"], attr["static_value"], attr["is_static_overridden"]])
+            })
             .collect();
-        let expected = json!([
-            [1, "temperature", null, null],
-            [3, "variant", "m2", true],
-            [5, "model", null, null],
-        ]);
+        let expected =
+            json!([[1, "temperature", null, null], [3, "variant", "m2", true], [5, "model", null, null],]);
         assert_eq!(json!(shown), expected, "{}", stack.engines.kind);
         assert_eq!(attrs[0]["metadata"][0]["static_value"], "K");
         assert_eq!(attrs[0]["metadata"][0]["is_static_overridden"], true);
@@ -120,6 +122,7 @@ async fn an_edit_keeps_what_devices_override() {
         assert_eq!(device["attrs"]["1"][1]["label"], "model");
         assert_eq!(device["attrs"]["1"][1]["static_value"], "m2");
         assert!(device["attrs"]["1"][0].get("metadata").is_none());
+        stack.stop().await;
     }
 }
 
@@ -141,6 +144,7 @@ async fn templates_of_one_device_do_not_collide() {
         let conflict =
             error("Template (1) cannot be added to device (abcd) as it has standing attribute conflicts");
         assert_eq!(api.post("/device/abcd/template/1", json!({})).await, (400, conflict));
+        stack.stop().await;
     }
 }
 
@@ -166,5 +170,6 @@ async fn used_templates_stay() {
         assert_eq!(list, json!({ "templates": [], "pagination": none }));
         // Identifiers are never given twice.
         assert_eq!(api.template("next", json!([attr("a", "b")])).await["id"], 3);
+        stack.stop().await;
     }
 }

@@ -1,4 +1,5 @@
 //! The real router with real stores.
+#![expect(clippy::unwrap_used, reason = "the helpers of tests may fail like tests")]
 
 mod csv;
 mod errors;
@@ -54,8 +55,7 @@ async fn start(test: TestEngines) -> Api {
         "1": [{ "label": "h", "type": "dynamic" }],
     }});
     serve_devices(&test, [((tenant.to_string(), "known".to_owned()), device)].into()).await;
-    let mut config = default_config();
-    config.listen = "127.0.0.1:0".to_owned();
+    let config = Config { listen: "127.0.0.1:0".to_owned(), ..default_config() };
     let server = Server::bind(config, test.engines.clone()).await.unwrap();
     let base = format!("http://{}", server.local_addr().unwrap());
     test.engines.shutdown.spawn("history", server.run());

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use common::wire::date::parse_ms;
 use serde::de::{DeserializeSeed, Deserializer as _, Error, MapAccess, SeqAccess, Visitor};
 
 /// Deepest nesting of a payload. Consumers read it inside of an envelope with a parser that stops at 128.
@@ -180,7 +180,7 @@ impl<'de> Visitor<'de> for Time {
     }
 
     fn visit_str<E: Error>(self, date: &str) -> Result<Option<i64>, E> {
-        Ok(milliseconds_of(date))
+        Ok(parse_ms(date))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Option<i64>, A::Error> {
@@ -190,23 +190,6 @@ impl<'de> Visitor<'de> for Time {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<i64>, A::Error> {
         Anything { levels: MAX_DEPTH - 1 }.visit_map(map).map(|()| None)
     }
-}
-
-/// Reads an ISO 8601 date; without a zone it is UTC.
-fn milliseconds_of(date: &str) -> Option<i64> {
-    if let Ok(date) = DateTime::parse_from_rfc3339(date) {
-        return Some(date.timestamp_millis());
-    }
-    if let Ok(date) = DateTime::parse_from_str(date, "%Y-%m-%dT%H:%M:%S%.f%z") {
-        return Some(date.timestamp_millis());
-    }
-    for format in ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"] {
-        if let Ok(date) = NaiveDateTime::parse_from_str(date, format) {
-            return Some(date.and_utc().timestamp_millis());
-        }
-    }
-    let day = NaiveDate::parse_from_str(date, "%Y-%m-%d").ok()?;
-    Some(day.and_hms_opt(0, 0, 0)?.and_utc().timestamp_millis())
 }
 
 #[cfg(test)]

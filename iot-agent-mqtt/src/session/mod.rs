@@ -126,6 +126,8 @@ impl Session {
         let heard = Instant::now();
         // MQTT allows one and a half times the keep-alive.
         let keep_alive = start.keep_alive.mul_f32(1.5);
+        let silent = heard + keep_alive;
+        let first_look = start.ends.map_or(silent, |ends| ends.min(silent));
         Self {
             key,
             presence: start.presence,
@@ -133,7 +135,7 @@ impl Session {
             version: start.connect.version,
             input: start.input,
             out: start.out,
-            timer: Box::pin(sleep_until(heard + keep_alive)),
+            timer: Box::pin(sleep_until(first_look)),
             heard,
             keep_alive,
             ends: start.ends,
@@ -355,4 +357,20 @@ fn disconnect_code(end: End) -> Option<u8> {
         End::Closed(Close::TakenOver) => 0x8e,
         End::Closed(Close::ShuttingDown) => 0x8b,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<F>(_: fn(Session) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn sz() {
+        println!("session {} run {}", size_of::<Session>(), size(Session::run));
+        println!("link {}", size_of::<crate::link::Link>());
+        println!("serve");
+    }
 }

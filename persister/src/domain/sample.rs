@@ -36,8 +36,8 @@ pub struct Reading<'a> {
 /// A device event, as far as it is read here.
 #[derive(Deserialize)]
 struct Event<'a> {
-    #[serde(borrow)]
-    event: Cow<'a, str>,
+    #[serde(borrow, rename = "event")]
+    kind: Cow<'a, str>,
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -90,8 +90,8 @@ fn of_data(record: &Record) -> Result<Reading<'_>, String> {
 }
 
 fn of_event(record: &Record) -> Result<Option<Reading<'_>>, String> {
-    let Event { event, data, meta } = parse(&record.value, "the event")?;
-    if event != DeviceEvent::CONFIGURE {
+    let Event { kind, data, meta } = parse(&record.value, "the event")?;
+    if kind != DeviceEvent::CONFIGURE {
         return Ok(None);
     }
     let data = data.ok_or("data is missing")?;

@@ -2,18 +2,19 @@
 
 use rand::Rng;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DistinguishedName,
-    DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    PKCS_RSA_SHA256, RevocationReason, RevokedCertParams, RsaKeySize, SerialNumber, SubjectPublicKeyInfo,
-    string::PrintableString,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256,
+    RevocationReason, RevokedCertParams, RsaKeySize, SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
 use x509_parser::{certificate::X509Certificate, pem::parse_x509_pem, prelude::FromDer};
 
 use super::{Fingerprint, Request};
 
+#[cfg(test)]
+mod tests;
+
 const ORGANIZATION: &str = "dojot IoT Platform";
-const OID_SUBJECT_ALT_NAME: [u64; 4] = [2, 5, 29, 17];
 
 /// The authority: a certificate and the key that signs with it.
 pub struct Authority {
@@ -21,6 +22,7 @@ pub struct Authority {
     key_pem: String,
     certificate_pem: String,
     fingerprint: Fingerprint,
+    not_after: OffsetDateTime,
 }
 
 /// A certificate that was issued.
@@ -88,8 +90,10 @@ impl Authority {
     pub fn load(key_pem: String, certificate_pem: String) -> Result<Self, AuthorityError> {
         let key = KeyPair::from_pem_and_sign_algo(&key_pem, &PKCS_RSA_SHA256)?;
         let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key)?;
-        let fingerprint = Fingerprint::of(&der_of(&certificate_pem)?);
-        Ok(Self { issuer, key_pem, certificate_pem, fingerprint })
+        let (_, pem) = parse_x509_pem(certificate_pem.as_bytes()).map_err(|_| AuthorityError::Unreadable)?;
+        let not_after = pem.parse_x509().map_err(|_| AuthorityError::Unreadable)?.validity().not_after;
+        let (fingerprint, not_after) = (Fingerprint::of(&pem.contents), not_after.to_datetime());
+        Ok(Self { issuer, key_pem, certificate_pem, fingerprint, not_after })
     }
 
     /// The private key, for storing it.
@@ -110,13 +114,13 @@ impl Authority {
     /// Signs a checked request with the profile of devices, which listeners share.
     pub fn issue(
         &self,
-        request: &Request,
+        request: Request,
         validity_days: u32,
         now_ms: i64,
     ) -> Result<Issued, AuthorityError> {
         let mut name = DistinguishedName::new();
-        for (oid, value) in &request.subject {
-            name.push(DnType::from_oid(oid), dn_value(oid, value));
+        for (kind, value) in request.subject {
+            name.push(kind, value);
         }
         name.push(DnType::OrganizationName, ORGANIZATION);
         let mut params = CertificateParams::default();
@@ -133,26 +137,18 @@ impl Authority {
             ExtendedKeyUsagePurpose::EmailProtection,
             ExtendedKeyUsagePurpose::ServerAuth,
         ];
+        params.subject_alt_names = request.alternative_names;
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial());
         (params.not_before, params.not_after) = validity(now_ms, validity_days);
-        if let Some(names) = &request.alternative_names {
-            params
-                .custom_extensions
-                .push(CustomExtension::from_oid_content(&OID_SUBJECT_ALT_NAME, names.clone()));
-        }
-        let key = SubjectPublicKeyInfo::from_der(&request.public_key)?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
+        params.not_after = params.not_after.min(self.not_after);
+        let certificate = params.signed_by(&request.public_key, &self.issuer)?;
         describe(certificate.der(), certificate.pem())
     }
 
-    /// Signs the list of revoked certificates, good for a day.
-    pub fn revocation_list(
-        &self,
-        revoked: &[Revoked],
-        number: u64,
-        now_ms: i64,
-    ) -> Result<String, AuthorityError> {
+    /// Signs the list of revoked certificates, good for a day. Lists are numbered by their time, so that a later one
+    /// has a greater number on every instance.
+    pub fn revocation_list(&self, revoked: &[Revoked], now_ms: i64) -> Result<String, AuthorityError> {
         let now = date(now_ms);
         let revoked_certs = revoked
             .iter()
@@ -166,7 +162,7 @@ impl Authority {
         let list = CertificateRevocationListParams {
             this_update: now,
             next_update: now + Duration::days(1),
-            crl_number: SerialNumber::from(number),
+            crl_number: SerialNumber::from(now_ms as u64),
             issuing_distribution_point: None,
             revoked_certs,
             key_identifier_method: KeyIdMethod::Sha256,
@@ -185,18 +181,6 @@ fn describe(der: &[u8], pem: String) -> Result<Issued, AuthorityError> {
         not_before_ms: certificate.validity().not_before.timestamp() * 1000,
         not_after_ms: certificate.validity().not_after.timestamp() * 1000,
     })
-}
-
-/// A country is a printable string by its definition; everything else is UTF-8.
-fn dn_value(oid: &[u64], value: &str) -> DnValue {
-    match (oid, PrintableString::try_from(value)) {
-        ([2, 5, 4, 6], Ok(printable)) => DnValue::PrintableString(printable),
-        _ => DnValue::Utf8String(value.to_owned()),
-    }
-}
-
-fn der_of(pem: &str) -> Result<Vec<u8>, AuthorityError> {
-    parse_x509_pem(pem.as_bytes()).map(|(_, pem)| pem.contents).map_err(|_| AuthorityError::Unreadable)
 }
 
 /// 16 random bytes that read as a positive number without a leading zero.

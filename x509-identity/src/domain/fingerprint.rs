@@ -15,23 +15,22 @@ impl Fingerprint {
         Self(pairs.join(":"))
     }
 
-    /// Reads a fingerprint with or without colons, in either case.
+    /// Reads a fingerprint in either case; each colon between its pairs may be there or not.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut digits = Vec::with_capacity(64);
-        for (index, character) in text.chars().enumerate() {
-            match character {
-                ':' if index > 0 && digits.len().is_multiple_of(2) => {}
-                digit if digit.is_ascii_hexdigit() && digits.len() < 64 => {
-                    digits.push(digit.to_ascii_uppercase())
-                }
-                _ => return None,
-            }
-        }
-        if digits.len() != 64 || text.len() > 96 {
+        if !(64..=95).contains(&text.len()) {
             return None;
         }
-        let pairs: Vec<String> = digits.chunks(2).map(|pair| pair.iter().collect()).collect();
-        Some(Self(pairs.join(":")))
+        let mut characters = text.chars().peekable();
+        let mut pairs = Vec::with_capacity(32);
+        for _ in 0..32 {
+            let pair = [characters.next()?, characters.next()?];
+            if !pair.iter().all(char::is_ascii_hexdigit) {
+                return None;
+            }
+            pairs.push(pair.iter().collect::<String>().to_uppercase());
+            characters.next_if_eq(&':');
+        }
+        characters.next().is_none().then(|| Self(pairs.join(":")))
     }
 
     /// As text.
@@ -53,8 +52,9 @@ mod tests {
     #[test]
     fn every_spelling_becomes_the_same() {
         let canonical = Fingerprint::of(b"certificate");
-        let without_colons = canonical.as_str().replace(':', "");
-        for spelling in [canonical.as_str(), &without_colons, &without_colons.to_lowercase()] {
+        let bare = canonical.as_str().replace(':', "");
+        let some_colons = format!("{}:{}", &bare[..32], &bare[32..]);
+        for spelling in [canonical.as_str(), &bare, &bare.to_lowercase(), &some_colons, &format!("{bare}:")] {
             assert_eq!(Fingerprint::parse(spelling), Some(canonical.clone()), "{spelling}");
         }
     }
@@ -62,15 +62,20 @@ mod tests {
     #[test]
     fn what_is_no_fingerprint_is_refused() {
         let good = Fingerprint::of(b"").0;
+        let bare = good.replace(':', "");
         for bad in [
             "",
             "AB",
             "zz",
             &good[1..],
+            &format!("{good}:"),
             &format!("{good}:00"),
-            &good.replace(':', "::"),
-            "::::",
-            &format!(":{good}"),
+            &format!(":{bare}"),
+            &format!("{}::{}", &bare[..32], &bare[32..]),
+            &format!("{}:{}", &bare[..31], &bare[31..]),
+            &good.replace(':', "-"),
+            &"é".repeat(40),
+            &"G".repeat(64),
         ] {
             assert_eq!(Fingerprint::parse(bad), None, "{bad}");
         }

@@ -1,7 +1,5 @@
 //! Certificates of a tenant (dojot-connectors.md 2.3).
 
-use std::sync::Arc;
-
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -9,28 +7,23 @@ use axum::{
 };
 use common::{
     clock::Clock,
-    http::{
-        Caller, JsonBody, Problem,
-        client::{CallError, InternalClient, Service},
-    },
+    http::{Caller, Problem},
     wire::{DeviceId, Tenant},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
+use super::body::{Body, schema_failure};
 use crate::{
-    SERVICE,
     ca::CurrentAuthority,
-    config::Config,
-    domain::{Fingerprint, Request},
-    storage::{
-        authority::AuthorityRepository,
-        certificates::{Certificate, CertificateRepository},
+    devices::Devices,
+    domain::{
+        Fingerprint, Request,
+        names::first_conflict,
+        query::{Fields, ListQuery},
     },
+    storage::{authority::AuthorityRepository, certificates::CertificateRepository},
 };
-
-const DEFAULT_LIMIT: i64 = 25;
-const MAX_LIMIT: i64 = 250;
 
 /// A request for a new certificate.
 #[derive(Debug, Deserialize)]
@@ -41,15 +34,6 @@ pub(crate) struct CertificateIn {
     belongs_to: Option<OwnerIn>,
 }
 
-/// The owner that a certificate should have.
-#[derive(Debug, Deserialize)]
-pub(crate) struct OwnerIn {
-    #[serde(default)]
-    device: Option<String>,
-    #[serde(default)]
-    application: Option<String>,
-}
-
 /// A change of the owner.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -57,41 +41,41 @@ pub(crate) struct OwnerChange {
     belongs_to: OwnerIn,
 }
 
-/// Which page of a list.
+/// The owner that a certificate should have: `None` is a member that is not there, `Some(None)` one that is null.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Page {
-    page: Option<String>,
-    limit: Option<String>,
+pub(crate) struct OwnerIn {
+    #[serde(default, deserialize_with = "present")]
+    device: Option<Option<String>>,
+    #[serde(default, deserialize_with = "present")]
+    application: Option<Option<String>>,
 }
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// Parameters of a query string, in their order.
+type Parameters = Query<Vec<(String, String)>>;
 
 /// Signs a certificate signing request, for a device if it says so.
 pub(crate) async fn issue_certificate(
     Caller { tenant, .. }: Caller,
-    State(config): State<Arc<Config>>,
     State(authority): State<CurrentAuthority>,
     State(names): State<AuthorityRepository>,
+    State(devices): State<Devices>,
     State(certificates): State<CertificateRepository>,
-    State(client): State<InternalClient>,
     State(clock): State<Clock>,
-    JsonBody(body): JsonBody<CertificateIn>,
+    Body(body): Body<CertificateIn>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let csr = match (body.csr, body.certificate_chain) {
-        (Some(csr), None) => csr,
-        (None, Some(_)) => {
-            return Err(schema_failure("external certificates cannot be registered yet, send a csr"));
-        }
-        _ => return Err(schema_failure("must have exactly one of: csr, certificateChain")),
-    };
+    let device = body.belongs_to.map_or(Ok(None), owner)?;
+    let csr = only_csr(body.csr, body.certificate_chain)?;
     let request = Request::parse(&csr).map_err(|error| Problem::bad_request(error.to_string()))?;
-    if let Some(name) = names.first_reserved(&request.host_names).await? {
+    if let Some(name) = first_conflict(&request.claimed_names(), &names.reserved_names().await?) {
         return Err(Problem::bad_request(format!("The name '{name}' is used by the platform itself.")));
     }
-    let device = owner(body.belongs_to)?;
-    if let (Some(device), true) = (&device, config.check_device_exists) {
-        require_device(&client, &tenant, device).await?;
-    }
-    let (days, now_ms) = (config.certificate_validity_days, clock.now_ms());
-    let issued = authority.sign(move |authority| authority.issue(&request, days, now_ms)).await?;
+    devices.require(&tenant, device.as_ref()).await?;
+    let now_ms = clock.now_ms();
+    let issued = authority.issue(request, now_ms).await?;
     certificates.insert(&tenant, &issued, device.as_ref(), now_ms).await?;
     let body = json!({ "certificateFingerprint": issued.fingerprint.as_str(), "certificatePem": issued.pem });
     Ok((StatusCode::CREATED, Json(body)))
@@ -101,27 +85,13 @@ pub(crate) async fn issue_certificate(
 pub(crate) async fn list_certificates(
     Caller { tenant, .. }: Caller,
     State(certificates): State<CertificateRepository>,
-    Query(page): Query<Page>,
+    Query(parameters): Parameters,
 ) -> Result<Json<Value>, Problem> {
-    let number = positive(page.page.as_deref(), "page", 1)?;
-    let limit = positive(page.limit.as_deref(), "limit", DEFAULT_LIMIT)?.min(MAX_LIMIT);
-    let (found, total) = certificates.list(&tenant, (number - 1).saturating_mul(limit), limit).await?;
-    let pages = total.div_euclid(limit) + i64::from(total % limit > 0);
-    let link = |number: i64| {
-        let exists = (1..=pages.max(1)).contains(&number);
-        exists.then(|| json!({ "number": number, "url": format!("/x509/v1/certificates?limit={limit}&page={number}") }))
-    };
-    Ok(Json(json!({
-        "paging": {
-            "previous": link(number - 1),
-            "current": link(number),
-            "next": link(number + 1),
-            "totalItems": total,
-            "totalPages": pages,
-            "limitPerPage": limit,
-        },
-        "certificates": found,
-    })))
+    let query = ListQuery::parse(&parameters).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let (found, total) =
+        certificates.list(&tenant, &query.conditions, query.offset(), query.limit).await?;
+    let page: Vec<Value> = found.iter().map(|certificate| query.fields.of(json!(certificate))).collect();
+    Ok(Json(json!({ "paging": query.paging(total), "certificates": page })))
 }
 
 /// Shows one certificate.
@@ -129,27 +99,27 @@ pub(crate) async fn get_certificate(
     Caller { tenant, .. }: Caller,
     Path(fingerprint): Path<String>,
     State(certificates): State<CertificateRepository>,
-) -> Result<Json<Certificate>, Problem> {
+    Query(parameters): Parameters,
+) -> Result<Json<Value>, Problem> {
     let fingerprint = parse(&fingerprint)?;
+    let fields = Fields::parse(&parameters).map_err(|error| Problem::bad_request(error.to_string()))?;
     let found = certificates.lookup(&tenant, &fingerprint).await?;
-    found.map(Json).ok_or_else(|| unknown(&tenant, &fingerprint))
+    let found = found.ok_or_else(|| unknown(&tenant, &fingerprint))?;
+    Ok(Json(fields.of(json!(found))))
 }
 
 /// Changes the owner of a certificate.
 pub(crate) async fn change_owner(
     Caller { tenant, .. }: Caller,
     Path(fingerprint): Path<String>,
-    State(config): State<Arc<Config>>,
+    State(devices): State<Devices>,
     State(certificates): State<CertificateRepository>,
-    State(client): State<InternalClient>,
     State(clock): State<Clock>,
-    JsonBody(body): JsonBody<OwnerChange>,
+    Body(body): Body<OwnerChange>,
 ) -> Result<StatusCode, Problem> {
     let fingerprint = parse(&fingerprint)?;
-    let device = owner(Some(body.belongs_to))?;
-    if let (Some(device), true) = (&device, config.check_device_exists) {
-        require_device(&client, &tenant, device).await?;
-    }
+    let device = owner(body.belongs_to)?;
+    devices.require(&tenant, device.as_ref()).await?;
     let exists = certificates.set_device(&tenant, &fingerprint, device.as_ref(), clock.now_ms()).await?;
     if exists { Ok(StatusCode::NO_CONTENT) } else { Err(unknown(&tenant, &fingerprint)) }
 }
@@ -182,52 +152,32 @@ fn parse(fingerprint: &str) -> Result<Fingerprint, Problem> {
     Fingerprint::parse(fingerprint).ok_or_else(|| schema_failure("the fingerprint must be 32 hex pairs"))
 }
 
-fn schema_failure(reason: &str) -> Problem {
-    Problem::bad_request("Input data schema validation failure.").detail(json!({ "schemaErrors": [reason] }))
-}
-
 fn unknown(tenant: &Tenant, fingerprint: &Fingerprint) -> Problem {
     let filter = json!({ "fingerprint": fingerprint.as_str(), "tenant": tenant });
     Problem::not_found(format!("No records found for the following parameters: {filter}"))
 }
 
-fn owner(owner: Option<OwnerIn>) -> Result<Option<DeviceId>, Problem> {
-    match owner {
-        None | Some(OwnerIn { device: None, application: None }) => Ok(None),
-        Some(OwnerIn { device: Some(_), application: Some(_) }) => {
+fn only_csr(csr: Option<String>, chain: Option<String>) -> Result<String, Problem> {
+    match (csr, chain) {
+        (Some(csr), None) => Ok(csr),
+        (None, Some(_)) => Err(schema_failure("external certificates cannot be registered yet, send a csr")),
+        _ => Err(schema_failure("must have exactly one of: csr, certificateChain")),
+    }
+}
+
+fn owner(owner: OwnerIn) -> Result<Option<DeviceId>, Problem> {
+    match (owner.device, owner.application) {
+        (Some(_), Some(_)) => {
             Err(Problem::bad_request("The certificate must belong to only one type of owner."))
         }
-        Some(OwnerIn { application: Some(_), .. }) => Err(Problem::new(
+        (None, Some(_)) => Err(Problem::new(
             StatusCode::FORBIDDEN,
             "Operations on certificates for applications are not authorized through this endpoint.",
         )),
-        Some(OwnerIn { device: Some(device), .. }) => {
+        (None, None) => Err(schema_failure("belongsTo must have exactly one of: device, application")),
+        (Some(None), None) => Ok(None),
+        (Some(Some(device)), None) => {
             DeviceId::parse(&device).map(Some).map_err(|error| schema_failure(&error.to_string()))
         }
-    }
-}
-
-async fn require_device(client: &InternalClient, tenant: &Tenant, device: &DeviceId) -> Result<(), Problem> {
-    let caller = Caller::service(SERVICE, tenant);
-    match client.get::<Value>(Service::DeviceManager, &format!("/device/{device}"), &caller).await {
-        Ok(_) => Ok(()),
-        Err(CallError::Refused { status, .. }) if status.as_u16() == 404 => Err(Problem::bad_request(
-            format!("Device identifier '{device}' was not found for tenant '{tenant}'."),
-        )),
-        Err(error) => {
-            tracing::warn!(%error, "a device cannot be looked up");
-            Err(Problem::new(
-                StatusCode::BAD_GATEWAY,
-                "Could not connect to the Device Manager service to validate the device identifier.",
-            ))
-        }
-    }
-}
-
-fn positive(text: Option<&str>, name: &str, default: i64) -> Result<i64, Problem> {
-    let Some(text) = text else { return Ok(default) };
-    match text.parse() {
-        Ok(number) if number > 0 => Ok(number),
-        _ => Err(Problem::bad_request(format!("The parameter '{name}' must be a positive integer."))),
     }
 }

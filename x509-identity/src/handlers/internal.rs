@@ -1,7 +1,5 @@
 //! What only our own services ask for.
 
-use std::sync::Arc;
-
 use axum::{
     Json,
     extract::{Path, State},
@@ -9,15 +7,15 @@ use axum::{
 };
 use common::{
     clock::Clock,
-    http::{JsonBody, Problem, caller::ServiceCaller},
+    http::{Problem, caller::ServiceCaller},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::body::Body;
 use crate::{
     ca::CurrentAuthority,
-    config::Config,
-    domain::{Fingerprint, Request},
+    domain::{Fingerprint, Request, RequestError},
     storage::{
         authority::AuthorityRepository,
         certificates::{CertificateRepository, OwnedBy},
@@ -35,18 +33,17 @@ pub(crate) struct ServerCertificateIn {
 /// Signs the certificate of a listener. Its names are reserved from then on.
 pub(crate) async fn issue_server_certificate(
     _: ServiceCaller,
-    State(config): State<Arc<Config>>,
     State(authority): State<CurrentAuthority>,
     State(repository): State<AuthorityRepository>,
     State(clock): State<Clock>,
-    JsonBody(body): JsonBody<ServerCertificateIn>,
+    Body(body): Body<ServerCertificateIn>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let request = Request::parse(&body.csr).map_err(|error| Problem::bad_request(error.to_string()))?;
-    let mut names = request.host_names.clone();
-    names.extend(body.hostnames.iter().map(|name| name.to_lowercase()));
-    repository.reserve(&names).await?;
-    let (days, now_ms) = (config.certificate_validity_days, clock.now_ms());
-    let issued = authority.sign(move |authority| authority.issue(&request, days, now_ms)).await?;
+    let bad_request = |error: RequestError| Problem::bad_request(error.to_string());
+    let mut request = Request::parse(&body.csr).map_err(bad_request)?;
+    request.add_host_names(&body.hostnames).map_err(bad_request)?;
+    // In this order: from the moment the certificate exists no device can get one with its names.
+    repository.reserve(&request.claimed_names()).await?;
+    let issued = authority.issue(request, clock.now_ms()).await?;
     let body = json!({ "certificatePem": issued.pem, "caPem": authority.get()?.certificate_pem() });
     Ok((StatusCode::CREATED, Json(body)))
 }

@@ -65,17 +65,9 @@ impl AuthorityRepository {
         Ok(())
     }
 
-    /// The first of the names that a listener uses.
-    pub(crate) async fn first_reserved(&self, names: &[String]) -> Result<Option<String>, SqlError> {
-        for name in names {
-            let found = sqlx::query("SELECT name FROM reserved_names WHERE name = $1")
-                .bind(name)
-                .fetch_optional(self.sql.pool()?)
-                .await?;
-            if found.is_some() {
-                return Ok(Some(name.clone()));
-            }
-        }
-        Ok(None)
+    /// The names of all listeners.
+    pub(crate) async fn reserved_names(&self) -> Result<Vec<String>, SqlError> {
+        let rows = sqlx::query("SELECT name FROM reserved_names").fetch_all(self.sql.pool()?).await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, sqlx::Error>>()?)
     }
 }

@@ -39,6 +39,14 @@ pub struct NewRecord {
     pub headers: Headers,
 }
 
+impl NewRecord {
+    /// Bytes of key, value and headers.
+    pub fn size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.key.as_ref().map_or(0, Bytes::len) + self.value.len() + headers
+    }
+}
+
 /// A record as it was read.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -173,6 +181,9 @@ impl EventLog {
     /// Records of one key are appended in the order in which they were handed over. While the engine is away the
     /// record is kept and tried again without an end; room runs out, and callers wait here.
     pub async fn produce(&self, record: NewRecord, delivery: Delivery) {
+        if record.size() > MAX_RECORD_BYTES {
+            return delivery.complete(Err(LogError::TooLarge));
+        }
         match self {
             Self::Kafka(log) => log.produce(record, delivery).await,
             Self::Embedded(log) => log.produce(record, delivery).await,

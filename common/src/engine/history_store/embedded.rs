@@ -284,3 +284,22 @@ impl From<sqlx::Error> for HistoryError {
         if is_away { Self::Unavailable(error.to_string()) } else { Self::Failed(error.to_string()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_question_is_answered_from_the_tree() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let history = EmbeddedHistory::open(directory.path(), 604_800, Clock::system()).await.unwrap();
+        for sql in [Store::NEWEST_FIRST, Store::OLDEST_FIRST] {
+            let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
+            let rows = explain.fetch_all(&history.store.readers).await.unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            let plan = plan.join("; ");
+            assert!(plan.contains("SEARCH samples USING PRIMARY KEY (series=? AND ts>? AND ts<?)"), "{plan}");
+            assert!(!plan.contains("SCAN samples") && !plan.contains("TEMP B-TREE"), "{plan}");
+        }
+    }
+}

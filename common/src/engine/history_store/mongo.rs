@@ -92,11 +92,9 @@ impl MongoHistory {
         window: Window,
         after: Option<Cursor>,
     ) -> Result<Vec<Sample>, HistoryError> {
-        let order = if window.oldest_first { 1 } else { -1 };
         let collection = self.samples.clone_with_type::<Stored>();
-        let mut found = collection
-            .find(filter(tenant, device, attr, window, after))
-            .sort(doc! { "t": order, "d": order, "a": order, "ts": order, "_id": order });
+        let mut found =
+            collection.find(filter(tenant, device, attr, window, after)).sort(sort(window.oldest_first));
         if let Some(limit) = window.limit {
             // To MongoDB 0 is no limit, and its limits have 31 bits.
             if limit == 0 {
@@ -236,6 +234,12 @@ fn filter(tenant: &Tenant, device: &DeviceId, attr: &str, window: Window, after:
     filter
 }
 
+/// The order of the index, so that nothing has to be sorted.
+fn sort(oldest_first: bool) -> Document {
+    let order = if oldest_first { 1 } else { -1 };
+    doc! { "t": order, "d": order, "a": order, "ts": order, "_id": order }
+}
+
 enum Outcome {
     Failed(Error),
     NoAnswer,
@@ -287,5 +291,40 @@ impl From<Error> for HistoryError {
             _ => error.contains_label("RetryableWriteError") || error.contains_label("RetryableError"),
         };
         if is_away { Self::Unavailable(error.to_string()) } else { Self::Failed(error.to_string()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{fresh_tenant, real_engine};
+
+    #[tokio::test]
+    async fn every_question_is_answered_from_the_index() {
+        let settings = MongoSettings { url: real_engine("MONGODB"), database: "tatami_tests".to_owned() };
+        let history = MongoHistory::connect(&settings, 604_800).await.unwrap();
+        history.check().await.unwrap();
+        let (tenant, device) = (fresh_tenant(), DeviceId::parse("d1").unwrap());
+        let bounded = Window { from_ms: Some(1), to_ms: Some(2), ..Window::default() };
+        let cursor = Cursor { ts_ms: 1, id: [7; 16] };
+        let has_device = doc! { "t": tenant.as_str(), "d": "d1" };
+        let mut questions = vec![doc! { "find": "samples", "filter": has_device }];
+        for window in [Window::default(), bounded] {
+            for after in [None, Some(cursor)] {
+                for oldest_first in [true, false] {
+                    let filter = filter(&tenant, &device, "t", Window { oldest_first, ..window }, after);
+                    questions.push(doc! { "find": "samples", "filter": filter, "sort": sort(oldest_first) });
+                }
+            }
+        }
+        for question in questions {
+            assert_eq!(question.get_document("filter").unwrap().get_str("t").unwrap(), tenant.as_str());
+            let explain = doc! { "explain": question.clone(), "verbosity": "queryPlanner" };
+            let answer = history.client.database("tatami_tests").run_command(explain).await.unwrap();
+            let plan = answer.get_document("queryPlanner").unwrap().get_document("winningPlan").unwrap();
+            let plan = plan.to_string();
+            assert!(plan.contains("\"IXSCAN\"") || plan.contains("\"EOF\""), "{question} {plan}");
+            assert!(!plan.contains("\"COLLSCAN\"") && !plan.contains("\"SORT\""), "{question} {plan}");
+        }
     }
 }

@@ -33,7 +33,7 @@ use self::{
     topic::TopicLog,
     writer::{Cache, Writer},
 };
-use super::{Delivery, LogError, MAX_RECORD_BYTES, NewRecord, TopicProfile};
+use super::{Delivery, LogError, NewRecord, TopicProfile};
 use crate::{backoff::Backoff, clock::Clock, shutdown::Shutdown, wire::Topic};
 
 /// Settings of the embedded log, section `embedded_log`.
@@ -125,7 +125,7 @@ impl EmbeddedLog {
 
     /// See [`EventLog::produce`](super::EventLog::produce).
     pub async fn produce(&self, record: NewRecord, delivery: Delivery) {
-        if format::encoded_len(&record) > MAX_RECORD_BYTES || !format::is_encodable(&record) {
+        if !format::is_encodable(&record) {
             return delivery.complete(Err(LogError::TooLarge));
         }
         let Some(topic) = self.shared().topic(&record.topic) else {

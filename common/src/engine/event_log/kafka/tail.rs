@@ -1,0 +1,150 @@
+//! Tails: partitions are assigned by hand, nothing is committed.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    config::FromClientConfigAndContext,
+    consumer::{Consumer, StreamConsumer},
+    error::KafkaError,
+};
+use tracing::warn;
+
+use super::{KafkaLog, KafkaSettings, blocking, consumer_config, context::Quiet, log_error, record};
+use crate::{
+    engine::event_log::{LogError, Record, Start},
+    wire::Topic,
+};
+
+type Client = StreamConsumer<Quiet>;
+
+/// A reader of everything.
+pub struct KafkaTail {
+    /// None only while it is dropped.
+    consumer: Option<Arc<Client>>,
+    /// Topics with the numbers of their partitions.
+    topics: Mutex<HashMap<Box<str>, (Topic, Vec<i32>)>>,
+}
+
+impl KafkaTail {
+    /// Kafka's client wants a group even where nothing is shared or committed.
+    const GROUP: &'static str = "tatami-tail";
+
+    pub(super) fn start(settings: &KafkaSettings) -> Result<Self, LogError> {
+        let config = consumer_config(settings, Self::GROUP);
+        let consumer = StreamConsumer::from_config_and_context(&config, Quiet).map_err(log_error)?;
+        Ok(Self { consumer: Some(Arc::new(consumer)), topics: Mutex::default() })
+    }
+
+    /// See [`Tail::add`](crate::engine::event_log::Tail::add).
+    pub async fn add(&self, topic: &Topic, start: Start) -> Result<Vec<(i32, i64)>, LogError> {
+        let consumer = Arc::clone(self.consumer()?);
+        let name = topic.clone();
+        let found = blocking(move || offsets(&consumer, name.as_str(), start)).await?;
+        let Some(Offsets { begins, ends }) = found else {
+            return Err(LogError::UnknownTopic(topic.to_string()));
+        };
+        let mut topics = self.topics();
+        if !topics.contains_key(topic.as_str()) {
+            let partitions = ends.iter().map(|(partition, _)| *partition).collect();
+            self.consumer()?
+                .incremental_assign(&list(topic, &begins).map_err(log_error)?)
+                .map_err(log_error)?;
+            topics.insert(topic.as_str().into(), (topic.clone(), partitions));
+        }
+        Ok(ends)
+    }
+
+    /// See [`Tail::remove`](crate::engine::event_log::Tail::remove).
+    pub fn remove(&self, topic: &Topic) {
+        let mut topics = self.topics();
+        let Some((topic, partitions)) = topics.remove(topic.as_str()) else { return };
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            list.add_partition(topic.as_str(), partition);
+        }
+        if let Ok(consumer) = self.consumer()
+            && let Err(error) = consumer.incremental_unassign(&list)
+        {
+            // Its records are left out all the same.
+            warn!(%topic, %error, "a topic cannot be removed from a tail");
+        }
+    }
+
+    /// See [`Tail::next_batch`](crate::engine::event_log::Tail::next_batch).
+    pub async fn next_batch(&self, max: usize) -> Result<Vec<Record>, LogError> {
+        record::next_batch(self.consumer()?, max, |message| {
+            self.topics().get(message.topic()).map(|(topic, _)| topic.clone())
+        })
+        .await
+    }
+
+    fn topics(&self) -> MutexGuard<'_, HashMap<Box<str>, (Topic, Vec<i32>)>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn consumer(&self) -> Result<&Arc<Client>, LogError> {
+        self.consumer.as_ref().ok_or_else(|| LogError::Failed("the tail has ended".to_owned()))
+    }
+}
+
+impl Drop for KafkaTail {
+    fn drop(&mut self) {
+        // Dropping waits for librdkafka's threads, and nobody else waits for the tail.
+        let consumer = self.consumer.take();
+        std::thread::spawn(move || drop(consumer));
+    }
+}
+
+/// Where to begin, and where the topic ended at that moment, by partition.
+struct Offsets {
+    begins: Vec<(i32, i64)>,
+    ends: Vec<(i32, i64)>,
+}
+
+/// Nothing if the topic does not exist.
+fn offsets(consumer: &Client, topic: &str, start: Start) -> Result<Option<Offsets>, KafkaError> {
+    let metadata = consumer.fetch_metadata(Some(topic), KafkaLog::TIMEOUT)?;
+    let Some(found) = metadata.topics().iter().find(|it| it.name() == topic && !it.partitions().is_empty())
+    else {
+        return Ok(None);
+    };
+    let ask = |about: Offset| {
+        let mut list = TopicPartitionList::with_capacity(found.partitions().len());
+        for partition in found.partitions() {
+            list.add_partition_offset(topic, partition.id(), about)?;
+        }
+        consumer.offsets_for_times(list, KafkaLog::TIMEOUT)
+    };
+    // The end is asked for first: what is appended between the questions is read rather than missed.
+    let mut ends = Vec::new();
+    for element in ask(Offset::End)?.elements() {
+        element.error()?;
+        ends.push((element.partition(), element.offset().to_raw().unwrap_or_default()));
+    }
+    let Start::At(timestamp_ms) = start else {
+        return Ok(Some(Offsets { begins: ends.clone(), ends }));
+    };
+    let mut begins = ends.clone();
+    for element in ask(Offset::Offset(timestamp_ms.max(0)))?.elements() {
+        element.error()?;
+        // Any other answer means that no record is as new.
+        if let Offset::Offset(offset) = element.offset()
+            && let Some(begin) = begins.iter_mut().find(|(partition, _)| *partition == element.partition())
+        {
+            begin.1 = offset;
+        }
+    }
+    Ok(Some(Offsets { begins, ends }))
+}
+
+fn list(topic: &Topic, offsets: &[(i32, i64)]) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for (partition, offset) in offsets {
+        list.add_partition_offset(topic.as_str(), *partition, Offset::Offset(*offset))?;
+    }
+    Ok(list)
+}

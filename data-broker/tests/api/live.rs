@@ -1,0 +1,143 @@
+//! socket.io as Engine.IO 3 by polling, the way dojot's dashboard does it. The system tests use the real clients.
+
+use std::time::Duration;
+
+use common::{
+    http::Caller,
+    testing::{self, TestEngines, fresh_tenant, user_of},
+    wire::{Subject, Tenant},
+};
+use reqwest::Method;
+use serde_json::Value;
+
+use super::Service;
+
+/// A polling client.
+struct Socket {
+    base: String,
+    sid: String,
+}
+
+impl Socket {
+    async fn open(service: &Service, query: &str) -> (Self, String) {
+        let base = format!("{}/socket.io/?EIO=3&transport=polling{query}", service.base);
+        let handshake = testing::client().get(&base).send().await.unwrap().text().await.unwrap();
+        let open = &handshake[handshake.find('{').unwrap()..=handshake.rfind('}').unwrap()];
+        let open: Value =
+            serde_json::from_str(open.split("}2:40").next().unwrap().trim_end_matches(|c| c != '}')).unwrap();
+        assert_eq!(open["pingInterval"], 25_000);
+        assert_eq!(open["pingTimeout"], 5_000);
+        let socket = Self { base, sid: open["sid"].as_str().unwrap().to_owned() };
+        let first = socket.poll().await;
+        (socket, first)
+    }
+
+    async fn poll(&self) -> String {
+        let answer = testing::client().get(format!("{}&sid={}", self.base, self.sid)).send().await.unwrap();
+        answer.text().await.unwrap()
+    }
+
+    async fn poll_until(&self, wanted: &str) -> String {
+        let mut all = String::new();
+        let polling = async {
+            while !all.contains(wanted) {
+                all.push_str(&self.poll().await);
+            }
+        };
+        assert!(
+            tokio::time::timeout(Duration::from_secs(20), polling).await.is_ok(),
+            "{wanted} is not in {all}"
+        );
+        all
+    }
+
+    async fn send(&self, packet: &str) {
+        let body = format!("{}:{packet}", packet.chars().count());
+        let request = testing::client().post(format!("{}&sid={}", self.base, self.sid)).body(body);
+        assert!(request.send().await.unwrap().status().is_success());
+    }
+}
+
+async fn token(service: &Service, caller: &Caller) -> String {
+    let answer =
+        service.engines.request(Method::GET, &service.base, "/socketio", caller).send().await.unwrap();
+    answer.json::<Value>().await.unwrap()["token"].as_str().unwrap().to_owned()
+}
+
+fn reading(tenant: &Tenant, device: &str, value: u32) -> String {
+    format!(
+        r#"{{"metadata":{{"deviceid":"{device}","tenant":"{tenant}","timestamp":1}},"attrs":{{"x":{value}}}}}"#
+    )
+}
+
+#[tokio::test]
+async fn a_socket_receives_what_is_appended_after_its_connection() {
+    for engines in TestEngines::both().await {
+        let service = Service::start(engines).await;
+        let (tenant, other) = (fresh_tenant(), fresh_tenant());
+        let (socket, first) =
+            Socket::open(&service, &format!("&token={}", token(&service, &user_of(&tenant)).await)).await;
+        assert!(first.contains("40"), "{first}");
+        let (stranger, _) =
+            Socket::open(&service, &format!("&token={}", token(&service, &user_of(&other)).await)).await;
+
+        service.append(&tenant, &Subject::DEVICE_DATA, "not a reading").await;
+        service.append(&tenant, &Subject::DEVICE_DATA, &reading(&tenant, "a1", 7)).await;
+        let seen = socket.poll_until("all").await;
+        assert!(seen.contains(&format!(r#"42["a1",{}]"#, reading(&tenant, "a1", 7))), "{seen}");
+
+        let actuation = format!(
+            r#"{{"event":"configure","data":{{"id":"a1","attrs":{{"fan":1}}}},"meta":{{"service":"{tenant}","timestamp":5}}}}"#
+        );
+        service.append(&tenant, &Subject::DEVICE, &actuation).await;
+        socket.poll_until(r#"{"fan":1}"#).await;
+
+        service.append(&other, &Subject::DEVICE_DATA, &reading(&other, "b2", 8)).await;
+        let seen = stranger.poll_until("b2").await;
+        assert!(!seen.contains("a1"), "the other tenant's socket saw {seen}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_opens_one_socket() {
+    for engines in TestEngines::both().await {
+        let service = Service::start(engines).await;
+        let token = token(&service, &user_of(&fresh_tenant())).await;
+        let (_, first) = Socket::open(&service, &format!("&token={token}")).await;
+        assert!(first.contains("40"), "{first}");
+        for query in [format!("&token={token}"), "&token=unknown".to_owned()] {
+            let (socket, first) = Socket::open(&service, &query).await;
+            let seen = if first.contains("44") { first } else { socket.poll_until("44").await };
+            assert!(seen.contains("Authentication error: unknown token"), "{seen}");
+        }
+        let (socket, first) = Socket::open(&service, "").await;
+        let seen = if first.contains("44") { first } else { socket.poll_until("44").await };
+        assert!(seen.contains("Authentication error: missing token"), "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn notifications_pass_the_filter_of_their_socket() {
+    let service = Service::start(TestEngines::embedded().await).await;
+    let tenant = fresh_tenant();
+    let token = token(&service, &user_of(&tenant)).await;
+    let (socket, _) = Socket::open(&service, &format!("&token={token}&subject=dojot.notifications")).await;
+    let filter = r#"{"fields":{"level":{"operation":">","value":2}}}"#;
+    socket.send(&format!("42{}", serde_json::json!(["filter", filter]))).await;
+    socket.send(&format!("42{}", serde_json::json!(["filter", "not a filter"]))).await;
+    for level in [1, 3] {
+        let notification = format!(r#"{{"message":"level {level}","metaAttrsFilter":{{"level":{level}}}}}"#);
+        service.append(&tenant, &Subject::NOTIFICATIONS, &notification).await;
+    }
+    let seen = socket.poll_until("level 3").await;
+    assert!(seen.contains(r#"42["notification","{"#) && !seen.contains("level 1"), "{seen}");
+}
+
+#[tokio::test]
+async fn a_socket_ends_with_the_token_of_its_user() {
+    let service = Service::start(TestEngines::embedded().await).await;
+    let mut caller = user_of(&fresh_tenant());
+    caller.expires_s = service.engines.engines.clock.now_s() + 1;
+    let (socket, _) = Socket::open(&service, &format!("&token={}", token(&service, &caller).await)).await;
+    socket.poll_until("41").await;
+}

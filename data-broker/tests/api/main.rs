@@ -1,0 +1,41 @@
+//! The API of data-broker and its socket.io, through real HTTP, on embedded and on real engines.
+
+mod live;
+mod topics;
+
+use std::collections::HashMap;
+
+use common::{
+    engine::event_log::{Headers, NewRecord},
+    testing::TestEngines,
+    wire::{Subject, Tenant, Topic},
+};
+use data_broker::{Config, Server};
+
+/// A running service.
+struct Service {
+    engines: TestEngines,
+    base: String,
+}
+
+impl Service {
+    async fn start(engines: TestEngines) -> Self {
+        let defaults =
+            common::config::load::<HashMap<String, Config>>(&[data_broker::DEFAULT_CONFIG], None).unwrap();
+        let config = Config { listen: "127.0.0.1:0".to_owned(), ..defaults["data_broker"].clone() };
+        let server = Server::bind(config, engines.engines.clone()).await.unwrap();
+        let base = format!("http://{}", server.local_addr().unwrap());
+        engines.engines.shutdown.spawn("data-broker", server.run());
+        Self { engines, base }
+    }
+
+    async fn append(&self, tenant: &Tenant, subject: &Subject, value: &str) {
+        let record = NewRecord {
+            topic: Topic::new(tenant, subject),
+            key: None,
+            value: value.to_owned().into(),
+            headers: Headers::new(),
+        };
+        self.engines.engines.log.append(record).await.unwrap();
+    }
+}
