@@ -78,7 +78,12 @@ struct RefusedToken {
 }
 
 impl Decider {
-    pub(crate) fn new(config: &Config, client: InternalClient, clock: Clock, validity: Arc<Validity>) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        client: InternalClient,
+        clock: Clock,
+        validity: Arc<Validity>,
+    ) -> Self {
         let ttl = Duration::from_secs(u64::from(config.decision_cache_ttl_s));
         let cache = Cache::builder().max_capacity(config.decision_cache_entries).time_to_live(ttl);
         Self {
@@ -95,7 +100,12 @@ impl Decider {
     }
 
     /// The caller whom a token names, if the PDP permits the request. `path` is normalised.
-    pub(crate) async fn decide(&self, token: &str, method: &Method, path: &str) -> Result<Arc<Caller>, Refusal> {
+    pub(crate) async fn decide(
+        &self,
+        token: &str,
+        method: &Method,
+        path: &str,
+    ) -> Result<Arc<Caller>, Refusal> {
         let now = self.clock.now_ms();
         let key = self.key(token, method, path);
         // Taken before the question, so that a revocation that overtakes the answer is noticed.

@@ -117,7 +117,8 @@ impl HttpBody for Watched {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let longest = self.longest;
-        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + longest)));
+        let pause =
+            self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + longest)));
         ready!(pause.as_mut().poll(context));
         Poll::Ready(Some(Err("the service paused for too long".into())))
     }

@@ -54,7 +54,8 @@ impl Tunnel {
         let (client, service) = tokio::try_join!(client, service)?;
         let mut client = Watched { io: TokioIo::new(client), activity: Arc::clone(&activity) };
         let mut service = Watched { io: TokioIo::new(service), activity: Arc::clone(&activity) };
-        let copy = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut service, BUFFER_BYTES, BUFFER_BYTES);
+        let copy =
+            tokio::io::copy_bidirectional_with_sizes(&mut client, &mut service, BUFFER_BYTES, BUFFER_BYTES);
         let mut copy = std::pin::pin!(copy);
         let ends = async {
             tokio::select! {
@@ -104,7 +105,11 @@ struct Watched<T> {
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         if read.is_ready() {

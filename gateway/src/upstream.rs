@@ -62,7 +62,8 @@ impl Address {
     fn parse(url: &str) -> Option<Self> {
         let parsed: Option<Uri> = url.parse().ok();
         let parts = parsed.map(Uri::into_parts).filter(|parts| parts.scheme == Some(Scheme::HTTP));
-        let Some((parts, authority)) = parts.and_then(|mut parts| parts.authority.take().map(|host| (parts, host)))
+        let Some((parts, authority)) =
+            parts.and_then(|mut parts| parts.authority.take().map(|host| (parts, host)))
         else {
             warn!(url, "the URL of a service must begin with http://");
             return None;

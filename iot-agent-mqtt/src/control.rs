@@ -15,6 +15,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -101,6 +102,22 @@ struct CredentialsData<'a> {
     device: Cow<'a, str>,
 }
 
+/// Adds a topic to a tail, trying again while the log is not ready for it: a new topic may need a moment. Callers
+/// set the time-out.
+pub(crate) async fn add(
+    tail: &Tail,
+    topic: &Topic,
+    start: impl Fn() -> Start,
+) -> Result<Vec<(i32, i64)>, LogError> {
+    let mut backoff = Backoff::up_to(Duration::from_millis(500));
+    loop {
+        match tail.add(topic, start()).await {
+            Err(LogError::Unavailable(_)) => backoff.wait().await,
+            added => return added,
+        }
+    }
+}
+
 impl Control {
     pub(crate) fn new(
         log: &EventLog,
@@ -148,7 +165,8 @@ impl Control {
         let mut topics = Vec::with_capacity(SUBJECTS.len());
         for subject in &SUBJECTS {
             let topic = self.topics.resolve(tenant, subject).await?;
-            self.tail.add(&topic, Start::End).await.with_context(|| format!("cannot follow {topic}"))?;
+            let added = add(&self.tail, &topic, || Start::End).await;
+            added.with_context(|| format!("cannot follow {topic}"))?;
             topics.push(topic);
         }
         self.generation.fetch_add(1, Ordering::SeqCst);

@@ -46,7 +46,10 @@ use common::{
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use crate::domain::recent::{Found, Origin};
+use crate::{
+    control::add,
+    domain::recent::{Found, Origin},
+};
 
 /// Finds publishes on the log.
 pub(crate) struct Redelivery {
@@ -73,8 +76,7 @@ impl Redelivery {
     /// The index of a topic, read up to what is on the log now.
     pub(crate) async fn index(&self, topic: &Topic) -> Result<Arc<Index>, LogError> {
         let index = self.get_or_start(topic)?;
-        let start = Start::At(self.clock.now_ms() - self.window_ms);
-        let ends = index.tail.add(topic, start).await?;
+        let ends = add(&index.tail, topic, || Start::At(self.clock.now_ms() - self.window_ms)).await?;
         index.caught_up(&ends).await;
         Ok(index)
     }

@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn places_are_limited_and_given_back() {
-        let (a, b, c) = (Tenant::parse("a").unwrap(), Tenant::parse("b").unwrap(), Tenant::parse("c").unwrap());
+        let (a, b, c) =
+            (Tenant::parse("a").unwrap(), Tenant::parse("b").unwrap(), Tenant::parse("c").unwrap());
         let slots = Slots::new(2, 3);
         let first = slots.take(&a).unwrap();
         let _second = slots.take(&a).unwrap();
@@ -76,6 +77,9 @@ mod tests {
         assert!(slots.take(&c).is_none(), "three in all");
         drop(first);
         assert!(slots.take(&c).is_some());
-        assert!(slots.counts.lock().unwrap().tenants.len() == 2, "nothing is kept of a tenant without sockets");
+        assert!(
+            slots.counts.lock().unwrap().tenants.len() == 2,
+            "nothing is kept of a tenant without sockets"
+        );
     }
 }

@@ -65,7 +65,13 @@ impl Session {
 }
 
 /// Completes when something other than the traffic ends the socket.
-async fn watch(ending: &Ending, shutdown: &Shutdown, until: Instant, pulse: &Pulse, patience: Duration) -> End {
+async fn watch(
+    ending: &Ending,
+    shutdown: &Shutdown,
+    until: Instant,
+    pulse: &Pulse,
+    patience: Duration,
+) -> End {
     tokio::select! {
         biased;
         () = shutdown.requested() => End::Close(Close::GoingAway),

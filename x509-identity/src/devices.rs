@@ -1,5 +1,6 @@
 //! Devices, as device-manager knows them: whether one exists, and when it or its whole tenant is gone.
 
+use axum::http::StatusCode;
 use common::{
     backoff::Backoff,
     clock::Clock,
@@ -11,7 +12,6 @@ use common::{
     },
     wire::{DeviceId, Tenant, event::DeviceEvent},
 };
-use axum::http::StatusCode;
 use serde::de::IgnoredAny;
 
 use crate::{SERVICE, storage::certificates::CertificateRepository};

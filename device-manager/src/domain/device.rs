@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use super::{
     Invalid,
     attribute::Attr,
-    input::{DeviceInput, OverrideInput, check_label, integer_id},
+    fields::check_label,
+    input::{DeviceInput, OverrideInput, integer_id},
     template::Template,
 };
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Invalid, input::check_text};
+use super::{Invalid, fields::check_text};
 
 /// The parameters of a query string, in order, repeated ones included.
 pub type Parameters = [(String, String)];

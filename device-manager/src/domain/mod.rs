@@ -3,6 +3,7 @@
 pub mod attribute;
 pub mod credential;
 pub mod device;
+mod fields;
 pub mod input;
 pub mod listing;
 pub mod template;

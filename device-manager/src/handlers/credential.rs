@@ -48,7 +48,7 @@ pub(crate) struct Login {
     password: String,
 }
 
-/// Tells an agent whether a device is what it says. The hash takes a fraction of a millisecond, see
+/// Tells an agent whether a device is what it says. The hash takes a tenth of a millisecond, see
 /// [`crate::domain::credential`], so it is computed here and not on another thread.
 pub(crate) async fn authenticate_device(
     ServiceCaller(_): ServiceCaller,

@@ -98,17 +98,37 @@ mod tests {
             (Version::HTTP_11, vec![], Err(BadFraming::Host)),
             (Version::HTTP_11, vec![HOST, HOST], Err(BadFraming::Host)),
             (Version::HTTP_11, vec![HOST, CHUNKED, CHUNKED], Err(BadFraming::TransferEncoding)),
-            (Version::HTTP_11, vec![HOST, ("transfer-encoding", "chunked, chunked")], Err(BadFraming::TransferEncoding)),
-            (Version::HTTP_11, vec![HOST, ("transfer-encoding", "gzip, chunked")], Err(BadFraming::TransferEncoding)),
-            (Version::HTTP_11, vec![HOST, ("transfer-encoding", "identity")], Err(BadFraming::TransferEncoding)),
+            (
+                Version::HTTP_11,
+                vec![HOST, ("transfer-encoding", "chunked, chunked")],
+                Err(BadFraming::TransferEncoding),
+            ),
+            (
+                Version::HTTP_11,
+                vec![HOST, ("transfer-encoding", "gzip, chunked")],
+                Err(BadFraming::TransferEncoding),
+            ),
+            (
+                Version::HTTP_11,
+                vec![HOST, ("transfer-encoding", "identity")],
+                Err(BadFraming::TransferEncoding),
+            ),
             (Version::HTTP_10, vec![HOST, CHUNKED], Err(BadFraming::TransferEncoding)),
-            (Version::HTTP_11, vec![HOST, CHUNKED, ("content-length", "5")], Err(BadFraming::LengthAndEncoding)),
+            (
+                Version::HTTP_11,
+                vec![HOST, CHUNKED, ("content-length", "5")],
+                Err(BadFraming::LengthAndEncoding),
+            ),
             (
                 Version::HTTP_11,
                 vec![HOST, ("content-length", "5"), ("content-length", "5")],
                 Err(BadFraming::Length),
             ),
-            (Version::HTTP_11, vec![HOST, CHUNKED, ("upgrade", "websocket")], Err(BadFraming::UpgradeWithBody)),
+            (
+                Version::HTTP_11,
+                vec![HOST, CHUNKED, ("upgrade", "websocket")],
+                Err(BadFraming::UpgradeWithBody),
+            ),
             (
                 Version::HTTP_11,
                 vec![HOST, ("content-length", "1"), ("upgrade", "h2c")],

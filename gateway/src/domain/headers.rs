@@ -51,9 +51,8 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 fn is_ours(name: &str) -> bool {
     const PREFIXES: [&str; 5] = ["x-tatami-", "x-forwarded-", "x-consumer-", "x-credential-", "x-anonymous-"];
     const NAMES: [&str; 4] = ["x-real-ip", "forwarded", "x-original-url", "x-rewrite-url"];
-    let is_listed = |name: &str| {
-        NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-    };
+    let is_listed =
+        |name: &str| NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     match name.as_bytes().first() {
         Some(b'x' | b'f') if name.contains('_') => is_listed(&name.replace('_', "-")),
         Some(b'x' | b'f') => is_listed(name),

@@ -132,7 +132,15 @@ mod tests {
 
     #[test]
     fn plain_paths_stay_as_they_are_without_a_copy() {
-        for path in ["/", "/device", "/device/", "/device/a1b2/attrs", "/auth/.well-known/jwks.json", "/a/...", "/a:b@c,d=e&f+g$h!i*j(k)~l'm"] {
+        for path in [
+            "/",
+            "/device",
+            "/device/",
+            "/device/a1b2/attrs",
+            "/auth/.well-known/jwks.json",
+            "/a/...",
+            "/a:b@c,d=e&f+g$h!i*j(k)~l'm",
+        ] {
             let normal = normalise(path).unwrap();
             assert!(matches!(normal, Cow::Borrowed(_)), "{path}");
             assert_eq!(normal, path);

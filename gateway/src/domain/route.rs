@@ -102,7 +102,8 @@ enum Access {
 impl RouteTable {
     /// Reads a table. The error names the route that is wrong.
     pub(crate) fn parse(toml: &str) -> anyhow::Result<Self> {
-        let file: File = Figment::from(Toml::string(toml)).extract().context("the route table cannot be read")?;
+        let file: File =
+            Figment::from(Toml::string(toml)).extract().context("the route table cannot be read")?;
         let mut table = Self {
             routes: Vec::new(),
             patterns: RegexSet::empty(),
@@ -142,7 +143,8 @@ impl RouteTable {
     }
 
     fn add(&mut self, index: usize, entry: Entry, patterns: &mut Vec<String>) -> anyhow::Result<()> {
-        let Entry { name, service, answer, prefixes, exact, patterns: own, methods, strip, upstream, .. } = entry;
+        let Entry { name, service, answer, prefixes, exact, patterns: own, methods, strip, upstream, .. } =
+            entry;
         ensure!(!name.is_empty(), "it has no name");
         ensure!(self.routes.iter().all(|route| route.name != name), "the name is used twice");
         ensure!(
@@ -155,18 +157,33 @@ impl RouteTable {
             _ => bail!("it needs either a service or an answer"),
         };
         for part in [&strip, &upstream] {
-            ensure!(part.is_empty() || is_clean(part), "{part:?} must begin with a slash and not end with one");
+            ensure!(
+                part.is_empty() || is_clean(part),
+                "{part:?} must begin with a slash and not end with one"
+            );
         }
         for prefix in &prefixes {
-            ensure!(prefix == "/" || is_clean(prefix), "prefix {prefix:?} must begin with a slash and not end with one");
-            ensure!(strip.is_empty() || is_under(prefix, &strip), "prefix {prefix:?} does not begin with {strip:?}");
+            ensure!(
+                prefix == "/" || is_clean(prefix),
+                "prefix {prefix:?} must begin with a slash and not end with one"
+            );
+            ensure!(
+                strip.is_empty() || is_under(prefix, &strip),
+                "prefix {prefix:?} does not begin with {strip:?}"
+            );
             let is_new = self.prefixes.iter().all(|(known, _)| known != prefix);
             ensure!(is_new, "prefix {prefix:?} belongs to another route already");
             self.prefixes.push((prefix.clone(), index));
         }
         for path in exact {
-            ensure!(path::normalise(&path).is_ok_and(|normal| normal == path), "path {path:?} can never match");
-            ensure!(strip.is_empty() || is_under(&path, &strip), "path {path:?} does not begin with {strip:?}");
+            ensure!(
+                path::normalise(&path).is_ok_and(|normal| normal == path),
+                "path {path:?} can never match"
+            );
+            ensure!(
+                strip.is_empty() || is_under(&path, &strip),
+                "path {path:?} does not begin with {strip:?}"
+            );
             let is_new = self.exact.insert(path.clone(), index).is_none();
             ensure!(is_new, "path {path:?} belongs to another route already");
         }
@@ -177,7 +194,8 @@ impl RouteTable {
             patterns.push(whole);
             self.pattern_routes.push(index);
         }
-        let methods: Result<_, _> = methods.iter().map(|method| Method::from_bytes(method.as_bytes())).collect();
+        let methods: Result<_, _> =
+            methods.iter().map(|method| Method::from_bytes(method.as_bytes())).collect();
         self.routes.push(Arc::new(Route {
             index,
             name,
@@ -309,7 +327,13 @@ mod tests {
         ] {
             assert_eq!(lookup(method, path), "none", "{method} {path}");
         }
-        for path in ["/device/internal/x", "/history/internal/x", "/x509/internal/api", "/auth/user/Internal/x", "/kafka-ws/internal"] {
+        for path in [
+            "/device/internal/x",
+            "/history/internal/x",
+            "/x509/internal/api",
+            "/auth/user/Internal/x",
+            "/kafka-ws/internal",
+        ] {
             assert!(lookup("GET", path).ends_with(" internal"), "{path}");
         }
     }

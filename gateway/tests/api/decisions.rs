@@ -54,7 +54,8 @@ async fn a_changed_permission_concerns_everybody() {
         assert_eq!(stack.get("/device/x").await, 200);
         stack.fake.hold("good", "deny", 7);
         stack.announce(None).await;
-        eventually("the new decision is used", async || (stack.get("/device/x").await == 403).then_some(())).await;
+        eventually("the new decision is used", async || (stack.get("/device/x").await == 403).then_some(()))
+            .await;
     }
 }
 
@@ -64,7 +65,9 @@ async fn an_answer_that_was_overtaken_by_a_revocation_is_not_remembered() {
         let user = i64::from(std::process::id()) * 1000 + i64::from(stack.addr.port());
         stack.fake.hold("joe", "permit", user);
         stack.fake.hold("canary", "permit", user);
-        let get = async |token: &str| stack.plain("GET", "/device/late", &format!("Authorization: Bearer {token}\r\n")).await.0;
+        let get = async |token: &str| {
+            stack.plain("GET", "/device/late", &format!("Authorization: Bearer {token}\r\n")).await.0
+        };
         stack.wait_for_cache().await;
         assert_eq!(get("canary").await, 200);
         // The PDP has decided, but its answer is still on its way ...

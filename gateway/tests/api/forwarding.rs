@@ -21,7 +21,8 @@ async fn bodies_pass_unchanged_with_a_length_and_in_chunks() {
         let seen = stack.fake.last();
         assert_eq!(seen.body, body);
         assert_eq!(seen.headers["content-length"], "300000");
-        let chunked = "POST /device HTTP/1.1\r\nHost: t\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n";
+        let chunked =
+            "POST /device HTTP/1.1\r\nHost: t\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n";
         let answer = stack.raw(format!("{chunked}{TOKEN}\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")).await;
         assert_eq!(status_of(&answer), 200, "{answer}");
         assert_eq!(stack.fake.last().body, "abcde");
@@ -87,7 +88,9 @@ async fn a_service_that_is_away_is_a_bad_gateway() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_answers_nonsense_is_a_bad_gateway() {
     for stack in Stack::both().await {
-        for nonsense in ["", "SSH-2.0-OpenSSH\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"] {
+        for nonsense in
+            ["", "SSH-2.0-OpenSSH\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"]
+        {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
             stack.test.engines.client.urls().set(Service::History, url);

@@ -50,11 +50,13 @@ async fn what_services_trust_comes_from_the_gateway_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_header_on_a_public_path_does_not_arrive() {
     for stack in Stack::both().await {
-        let (status, _) = stack.plain("POST", "/auth", "X-Tatami-Caller: forged\r\nContent-Length: 0\r\n").await;
+        let (status, _) =
+            stack.plain("POST", "/auth", "X-Tatami-Caller: forged\r\nContent-Length: 0\r\n").await;
         assert_eq!(status, 200);
         assert!(!stack.fake.last().headers.contains_key("x-tatami-caller"));
         // Not even by naming what the gateway sets as belonging to the connection.
-        let headers = "Authorization: Bearer good\r\nConnection: x-tatami-caller, x-forwarded-for, authorization\r\n";
+        let headers =
+            "Authorization: Bearer good\r\nConnection: x-tatami-caller, x-forwarded-for, authorization\r\n";
         let (status, _) = stack.plain("GET", "/device", headers).await;
         assert_eq!(status, 200);
         let seen = stack.fake.last();
@@ -73,9 +75,16 @@ async fn headers_of_one_connection_stay_on_it() {
         let answer = stack.raw(request).await;
         assert!(answer.contains("200 OK"), "{answer}");
         let seen = stack.fake.last();
-        for name in
-            ["connection", "x-secret", "keep-alive", "te", "proxy-authorization", "upgrade", "http2-settings", "expect"]
-        {
+        for name in [
+            "connection",
+            "x-secret",
+            "keep-alive",
+            "te",
+            "proxy-authorization",
+            "upgrade",
+            "http2-settings",
+            "expect",
+        ] {
             assert!(!seen.headers.contains_key(name), "{name}");
         }
         let answer = answer.to_ascii_lowercase();
@@ -89,9 +98,13 @@ async fn requests_are_identified() {
     for stack in Stack::both().await {
         let id = |answer: &str| {
             let lines = answer.lines().filter_map(|line| line.split_once(": "));
-            lines.filter(|(name, _)| name.eq_ignore_ascii_case("x-request-id")).map(|(_, id)| id.to_owned()).collect::<Vec<_>>()
+            lines
+                .filter(|(name, _)| name.eq_ignore_ascii_case("x-request-id"))
+                .map(|(_, id)| id.to_owned())
+                .collect::<Vec<_>>()
         };
-        let request = "GET /device HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAuthorization: Bearer good\r\n";
+        let request =
+            "GET /device HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAuthorization: Bearer good\r\n";
         let answer = stack.raw(format!("{request}X-Request-Id: mine\r\n\r\n")).await;
         assert_eq!(id(&answer), ["mine"]);
         assert_eq!(stack.fake.last().headers["x-request-id"], "mine");

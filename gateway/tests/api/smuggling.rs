@@ -7,21 +7,34 @@ const HIDDEN: &str = "GET /device/hidden HTTP/1.1\r\nHost: t\r\nAuthorization: B
 
 fn cases() -> Vec<(&'static str, String)> {
     let post = "POST /device/first HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer good\r\n";
-    let old = "POST /device/first HTTP/1.0\r\nHost: t\r\nConnection: keep-alive\r\nAuthorization: Bearer good\r\n";
+    let old =
+        "POST /device/first HTTP/1.0\r\nHost: t\r\nConnection: keep-alive\r\nAuthorization: Bearer good\r\n";
     let length = HIDDEN.len();
     let chunk = format!("0\r\n\r\n{HIDDEN}");
     vec![
-        ("CL.TE", format!("{post}Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}", chunk.len())),
-        ("TE.CL", format!("{post}Transfer-Encoding: chunked\r\nContent-Length: {}\r\n\r\n{chunk}", chunk.len())),
+        (
+            "CL.TE",
+            format!("{post}Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}", chunk.len()),
+        ),
+        (
+            "TE.CL",
+            format!("{post}Transfer-Encoding: chunked\r\nContent-Length: {}\r\n\r\n{chunk}", chunk.len()),
+        ),
         ("CL 0 + TE", format!("{post}Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}")),
         ("two lengths", format!("{post}Content-Length: 0\r\nContent-Length: {length}\r\n\r\n{HIDDEN}")),
-        ("two lengths, other way", format!("{post}Content-Length: {length}\r\nContent-Length: 0\r\n\r\n{HIDDEN}")),
+        (
+            "two lengths, other way",
+            format!("{post}Content-Length: {length}\r\nContent-Length: 0\r\n\r\n{HIDDEN}"),
+        ),
         ("length list", format!("{post}Content-Length: 0, {length}\r\n\r\n{HIDDEN}")),
         ("signed length", format!("{post}Content-Length: +{length}\r\n\r\n{HIDDEN}")),
         ("negative length", format!("{post}Content-Length: -1\r\n\r\n{HIDDEN}")),
         ("hexadecimal length", format!("{post}Content-Length: 0x0\r\n\r\n{HIDDEN}")),
         ("overlong length", format!("{post}Content-Length: 99999999999999999999999\r\n\r\n{HIDDEN}")),
-        ("chunked twice", format!("{post}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}")),
+        (
+            "chunked twice",
+            format!("{post}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"),
+        ),
         ("chunked, chunked", format!("{post}Transfer-Encoding: chunked, chunked\r\n\r\n{chunk}")),
         ("gzip, chunked", format!("{post}Transfer-Encoding: gzip, chunked\r\n\r\n{chunk}")),
         ("chunked, identity", format!("{post}Transfer-Encoding: chunked, identity\r\n\r\n{chunk}")),
@@ -29,11 +42,20 @@ fn cases() -> Vec<(&'static str, String)> {
         ("TE with a tab before the colon", format!("{post}Transfer-Encoding\t: chunked\r\n\r\n{chunk}")),
         ("TE with a space before the colon", format!("{post}Transfer-Encoding : chunked\r\n\r\n{chunk}")),
         ("TE with a vertical tab", format!("{post}Transfer-Encoding: \x0bchunked\r\n\r\n{chunk}")),
-        ("folded TE", format!("{post}X: y\r\n Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n{HIDDEN}")),
+        (
+            "folded TE",
+            format!("{post}X: y\r\n Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n{HIDDEN}"),
+        ),
         ("HTTP/1.0 with TE", format!("{old}Transfer-Encoding: chunked\r\n\r\n{chunk}")),
-        ("HTTP/1.0 with TE and CL", format!("{old}Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}")),
+        (
+            "HTTP/1.0 with TE and CL",
+            format!("{old}Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"),
+        ),
         ("bad chunk size", format!("{post}Transfer-Encoding: chunked\r\n\r\nzz\r\n{HIDDEN}")),
-        ("overlong chunk size", format!("{post}Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n{HIDDEN}")),
+        (
+            "overlong chunk size",
+            format!("{post}Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n{HIDDEN}"),
+        ),
         ("chunk ends without a line", format!("{post}Transfer-Encoding: chunked\r\n\r\n1\r\nab{HIDDEN}")),
         ("two hosts", format!("{post}Host: u\r\nContent-Length: 0\r\n\r\n{HIDDEN}")),
         ("no host", format!("POST /device/first HTTP/1.1\r\nContent-Length: 0\r\n\r\n{HIDDEN}")),
@@ -42,7 +64,12 @@ fn cases() -> Vec<(&'static str, String)> {
         ("HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned()),
         ("HTTP/0.9", "GET /device/first\r\n\r\n".to_owned()),
         ("HTTP/3.7", format!("GET /device/first HTTP/3.7\r\nHost: t\r\n\r\n{HIDDEN}")),
-        ("premature websocket", format!("{post}Upgrade: websocket\r\nConnection: upgrade\r\nContent-Length: {length}\r\n\r\n{HIDDEN}")),
+        (
+            "premature websocket",
+            format!(
+                "{post}Upgrade: websocket\r\nConnection: upgrade\r\nContent-Length: {length}\r\n\r\n{HIDDEN}"
+            ),
+        ),
         (
             "premature h2c",
             format!("{post}Upgrade: h2c\r\nConnection: upgrade\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"),

@@ -20,7 +20,11 @@ async fn requests_without_a_good_token_are_told_what_is_wrong() {
             ("/device?jwt=good", "", "Unauthorized"),
             ("/device", "Authorization: Bearer unknown\r\n", "Invalid signature"),
             ("/device?jwt=good", "Authorization: Bearer unknown\r\n", "Invalid signature"),
-            ("/device", "Authorization: Bearer good\r\nAuthorization: Bearer good\r\n", "Multiple tokens provided"),
+            (
+                "/device",
+                "Authorization: Bearer good\r\nAuthorization: Bearer good\r\n",
+                "Multiple tokens provided",
+            ),
             ("/device", "Authorization: Bearer good, good\r\n", "Invalid signature"),
         ] {
             let (status, body) = stack.plain("GET", path, headers).await;

@@ -61,7 +61,8 @@ async fn there_is_an_end_to_the_number_of_websockets() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_websocket_is_closed() {
     for stack in Stack::both_with(&gateway::Config { websocket_idle_s: 1, ..config() }).await {
-        let (mut socket, _) = connect_async(format!("ws://{}/kafka-ws/v1/topics/a.b", stack.addr)).await.unwrap();
+        let (mut socket, _) =
+            connect_async(format!("ws://{}/kafka-ws/v1/topics/a.b", stack.addr)).await.unwrap();
         let end = tokio::time::timeout(std::time::Duration::from_secs(10), socket.next()).await;
         assert!(matches!(end, Ok(None | Some(Err(_)))), "{end:?}");
     }

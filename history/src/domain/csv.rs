@@ -103,9 +103,13 @@ mod tests {
             id: [0; 16],
         })
         .collect();
-        samples.iter().for_each(|sample| add_columns(&mut columns, sample));
+        for sample in &samples {
+            add_columns(&mut columns, sample);
+        }
         write_header(&mut lines, &columns);
-        samples.iter().for_each(|sample| write_line(&mut lines, &columns, sample));
+        for sample in &samples {
+            write_line(&mut lines, &columns, sample);
+        }
         let expected = r#""attr","value","device_id","ts","metadata.protocol","metadata.q","metadata.z"
 "a",99,"aa01","1970-01-01T00:00:00Z",,,
 "a",0.50,"aa01","1970-01-01T00:00:00Z","mqtt",1.0,

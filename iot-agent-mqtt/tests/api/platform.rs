@@ -30,6 +30,7 @@ use common::{
     wire::{Subject, Tenant, Topic},
 };
 use iot_agent_mqtt::{Config, Server};
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 
 use crate::{
@@ -105,7 +106,9 @@ impl Platform {
     async fn follow(&mut self, subject: &Subject) {
         let topic = Topic::new(&self.tenant, subject);
         create(&self.known.log, &topic).await;
-        self.records.add(&topic, Start::At(0)).await.unwrap();
+        let records = &self.records;
+        // A new topic may need a moment.
+        eventually("the topic can be read", || records.add(&topic, Start::At(0)).map(Result::ok)).await;
     }
 
     /// Another instance of the agent, with a memory of its own.

@@ -35,7 +35,11 @@ mod tests {
             (0, true, 1_500, i64::MAX),
             (7200, false, 10, 10),
         ] {
-            assert_eq!(Lifetime { max_s, outlive_token }.end(1_000, expires), end, "{max_s} {outlive_token} {expires}");
+            assert_eq!(
+                Lifetime { max_s, outlive_token }.end(1_000, expires),
+                end,
+                "{max_s} {outlive_token} {expires}"
+            );
         }
     }
 }

@@ -30,8 +30,9 @@ pub(crate) fn parse(parameters: &[(String, String)]) -> Result<Subscribe, BadQue
     if tickets.next().is_some() {
         return Err(BadQuery::InvalidTicket);
     }
-    let has_filters =
-        parameters.iter().any(|(name, value)| matches!(name.as_str(), "fields" | "where") && !value.is_empty());
+    let has_filters = parameters
+        .iter()
+        .any(|(name, value)| matches!(name.as_str(), "fields" | "where") && !value.is_empty());
     let ticket = Ticket::parse(ticket).ok_or(BadQuery::InvalidTicket)?;
     Ok(Subscribe { ticket, has_filters })
 }

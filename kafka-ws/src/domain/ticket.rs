@@ -25,7 +25,8 @@ impl Ticket {
 
     /// Reads a ticket; `None` for what cannot be one.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let is_ticket = text.len() == Self::LEN && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let is_ticket =
+            text.len() == Self::LEN && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         is_ticket.then(|| Self(text.to_owned()))
     }
 
@@ -79,7 +80,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_ticket_is_refused() {
-        for bad in ["", "a", &"A".repeat(64), &"g".repeat(64), &"0".repeat(63), &"0".repeat(65), &"ä".repeat(32)] {
+        for bad in
+            ["", "a", &"A".repeat(64), &"g".repeat(64), &"0".repeat(63), &"0".repeat(65), &"ä".repeat(32)]
+        {
             assert_eq!(Ticket::parse(bad), None, "{bad}");
         }
     }

@@ -115,7 +115,8 @@ impl Subscriptions {
         if !is_plain {
             return Err(Problem::bad_request(why.body_text()));
         }
-        let problem = Problem::new(StatusCode::UPGRADE_REQUIRED, "This path takes websocket connections only");
+        let problem =
+            Problem::new(StatusCode::UPGRADE_REQUIRED, "This path takes websocket connections only");
         let mut response = problem.into_response();
         response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         Ok(response)

@@ -11,10 +11,10 @@ use crate::support::{Stack, config, text};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_is_cut_and_the_others_go_on() {
-    const RECORDS: usize = 250;
+    const RECORDS: usize = 100;
     let config = kafka_ws::Config { queue_bytes: 256 * 1024, ..config() };
     for stack in Stack::both_with(&config).await {
-        let mut slow = stack.subscribe("device-data").await;
+        let mut slow = stack.subscribe_with_small_buffers("device-data").await;
         let mut quick = stack.subscribe("device-data").await;
         let padding = "x".repeat(100_000);
         for n in 0..RECORDS {
@@ -22,7 +22,9 @@ async fn a_slow_reader_is_cut_and_the_others_go_on() {
             assert!(text(&mut quick).await.starts_with(&format!(r#"{{"n":{n},"#)), "{n}");
         }
         let mut received = 0;
-        while let Ok(Some(Ok(Message::Text(_)))) = tokio::time::timeout(Duration::from_secs(10), slow.next()).await {
+        while let Ok(Some(Ok(Message::Text(_)))) =
+            tokio::time::timeout(Duration::from_secs(10), slow.next()).await
+        {
             received += 1;
         }
         assert!(received < RECORDS, "the slow one was cut");
@@ -37,8 +39,8 @@ async fn a_slow_reader_that_wakes_up_learns_why_it_was_cut() {
     for stack in Stack::both_with(&config).await {
         // Frames far larger than the buffers of a connection, so that one is on its way and one waits.
         let value = format!("[\"{}\"]", "x".repeat(900_000));
-        let mut slow = stack.subscribe("device-data").await;
-        for _ in 0..40 {
+        let mut slow = stack.subscribe_with_small_buffers("device-data").await;
+        for _ in 0..12 {
             stack.append("device-data", value.clone()).await;
         }
         let end = loop {
@@ -61,7 +63,8 @@ async fn sockets_are_pinged_and_dead_peers_are_cut() {
         // This client reads nothing, so it never answers a ping.
         let dead = stack.subscribe("device-data").await;
         let mut alive = eventually("the dead peer is cut", async || {
-            let path = format!("/kafka-ws/v1/topics/{}.device-data?ticket={}", stack.tenant, stack.ticket().await);
+            let path =
+                format!("/kafka-ws/v1/topics/{}.device-data?ticket={}", stack.tenant, stack.ticket().await);
             stack.connect(&path).await.ok()
         })
         .await;
@@ -78,7 +81,9 @@ async fn sockets_are_pinged_and_dead_peers_are_cut() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_has_so_many_sockets_and_no_more() {
-    for stack in Stack::both_with(&kafka_ws::Config { max_sockets_per_tenant: 2, max_sockets: 3, ..config() }).await {
+    for stack in
+        Stack::both_with(&kafka_ws::Config { max_sockets_per_tenant: 2, max_sockets: 3, ..config() }).await
+    {
         let path = async || format!("/kafka-ws/v1/topics/{}.a?ticket={}", stack.tenant, stack.ticket().await);
         let first = stack.connect(&path().await).await.unwrap();
         let _second = stack.connect(&path().await).await.unwrap();

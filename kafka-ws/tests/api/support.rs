@@ -25,9 +25,9 @@ use kafka_ws::{Config, DEFAULT_CONFIG, Server};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
+    MaybeTlsStream, WebSocketStream, client_async, connect_async,
     tungstenite::{Error, Message, protocol::CloseFrame},
 };
 
@@ -98,13 +98,25 @@ impl Stack {
         self.connect(&format!("/kafka-ws/v1/topics/{tenant}.{subject}?ticket={ticket}")).await.unwrap()
     }
 
+    /// The same, for a client whose system takes little from the network that the client itself does not read.
+    pub(crate) async fn subscribe_with_small_buffers(&self, subject: &str) -> Socket {
+        let address = self.base.trim_start_matches("http://");
+        let tcp = TcpSocket::new_v4().unwrap();
+        tcp.set_recv_buffer_size(16 * 1024).unwrap();
+        let stream = tcp.connect(address.parse().unwrap()).await.unwrap();
+        let (tenant, ticket) = (&self.tenant, self.ticket().await);
+        let url = format!("ws://{address}/kafka-ws/v1/topics/{tenant}.{subject}?ticket={ticket}");
+        client_async(url, MaybeTlsStream::Plain(stream)).await.unwrap().0
+    }
+
     /// Appends a record to a topic of the tenant.
     pub(crate) async fn append(&self, subject: &str, value: impl Into<bytes::Bytes>) {
         self.append_to(&Topic::parse(&format!("{}.{subject}", self.tenant)).unwrap(), value).await;
     }
 
     pub(crate) async fn append_to(&self, topic: &Topic, value: impl Into<bytes::Bytes>) {
-        let record = NewRecord { topic: topic.clone(), key: None, value: value.into(), headers: Headers::new() };
+        let record =
+            NewRecord { topic: topic.clone(), key: None, value: value.into(), headers: Headers::new() };
         self.test.engines.log.append(record).await.unwrap();
     }
 

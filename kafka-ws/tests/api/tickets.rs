@@ -43,11 +43,14 @@ async fn of_a_hundred_simultaneous_uses_one_succeeds() {
         // Two instances share the tickets.
         let bases = [stack.base.clone(), stack.another().await];
         for _ in 0..3 {
-            let path = format!("/kafka-ws/v1/topics/{}.device-data?ticket={}", stack.tenant, stack.ticket().await);
+            let path =
+                format!("/kafka-ws/v1/topics/{}.device-data?ticket={}", stack.tenant, stack.ticket().await);
             let attempts = (0..100).map(|i| connect(&bases[i % 2], &path));
             let outcomes: Vec<_> = stream::iter(attempts).buffer_unordered(100).collect().await;
             let refused = (StatusCode::UNAUTHORIZED, json!({ "message": "Invalid ticket" }));
-            assert!(outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).all(|error| *error == refused));
+            assert!(
+                outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).all(|error| *error == refused)
+            );
             assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
         }
     }
@@ -56,7 +59,8 @@ async fn of_a_hundred_simultaneous_uses_one_succeeds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ticket_expires() {
     for stack in Stack::both_with(&kafka_ws::Config { ticket_lifetime_s: 1, ..config() }).await {
-        let path = format!("/kafka-ws/v1/topics/{}.device-data?ticket={}", stack.tenant, stack.ticket().await);
+        let path =
+            format!("/kafka-ws/v1/topics/{}.device-data?ticket={}", stack.tenant, stack.ticket().await);
         assert_eq!(stack.plain(Method::GET, &path).await.0, 426);
         eventually("the ticket expires", async || {
             (stack.plain(Method::GET, &path).await.0 == 401).then_some(())
@@ -82,7 +86,11 @@ async fn plain_requests_are_told_what_is_missing_and_spend_nothing() {
             ("/kafka-ws/v1/topics".to_owned(), 404, "Not Found"),
             ("/kafka-ws/v1/topics/a/b".to_owned(), 404, "Not Found"),
         ] {
-            assert_eq!(stack.plain(Method::GET, &path).await, (status, json!({ "message": message })), "{path}");
+            assert_eq!(
+                stack.plain(Method::GET, &path).await,
+                (status, json!({ "message": message })),
+                "{path}"
+            );
         }
         assert!(stack.connect(&format!("{topic}?ticket={ticket}")).await.is_ok(), "it was not spent");
     }
@@ -114,7 +122,8 @@ async fn a_revoked_user_loses_sockets_and_tickets() {
         // Other tests share the topic on the real log.
         let port: i64 = stack.base.rsplit(':').next().unwrap().parse().unwrap();
         let (joe, ann) = (user(i64::from(std::process::id()) * 100_000 + port), user(-port));
-        let path = |ticket: String| format!("/kafka-ws/v1/topics/{}.device-data?ticket={ticket}", stack.tenant);
+        let path =
+            |ticket: String| format!("/kafka-ws/v1/topics/{}.device-data?ticket={ticket}", stack.tenant);
         let mut of_ann = stack.connect(&path(stack.ticket_of(&ann).await)).await.unwrap();
         let kept = path(stack.ticket_of(&joe).await);
         // The topic is followed soon after the start; until then announcements are not heard.

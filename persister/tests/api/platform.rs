@@ -11,7 +11,7 @@ use axum::{
 use common::{
     engine::{
         EventLog,
-        event_log::{NewRecord, Record, TopicProfile},
+        event_log::{Headers, NewRecord, Record, TopicProfile},
         history_store::{Sample, Window},
     },
     http::{
@@ -81,7 +81,7 @@ impl Platform {
 
     async fn append_to(&self, topic: Topic, key: Option<String>, value: String) {
         let key = key.map(Into::into);
-        let record = NewRecord { topic, key, value: value.into(), headers: Default::default() };
+        let record = NewRecord { topic, key, value: value.into(), headers: Headers::new() };
         self.test.engines.log.append(record).await.unwrap();
     }
 

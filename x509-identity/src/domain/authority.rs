@@ -112,12 +112,7 @@ impl Authority {
     }
 
     /// Signs a checked request with the profile of devices, which listeners share.
-    pub fn issue(
-        &self,
-        request: Request,
-        validity_days: u32,
-        now_ms: i64,
-    ) -> Result<Issued, AuthorityError> {
+    pub fn issue(&self, request: Request, validity_days: u32, now_ms: i64) -> Result<Issued, AuthorityError> {
         let mut name = DistinguishedName::new();
         for (kind, value) in request.subject {
             name.push(kind, value);

@@ -48,8 +48,12 @@ pub struct ListQuery {
 impl ListQuery {
     /// Reads the parameters of a query string. Unknown ones are ignored.
     pub fn parse(parameters: &[(String, String)]) -> Result<Self, QueryError> {
-        let mut query =
-            Self { page: 1, limit: DEFAULT_LIMIT, fields: Fields::parse(parameters)?, conditions: Vec::new() };
+        let mut query = Self {
+            page: 1,
+            limit: DEFAULT_LIMIT,
+            fields: Fields::parse(parameters)?,
+            conditions: Vec::new(),
+        };
         for (name, value) in parameters {
             match name.as_str() {
                 "page" => query.page = positive(name, value)?,
@@ -110,7 +114,8 @@ impl Fields {
     /// Reads the parameter `fields`, for example `fingerprint,belongsTo.device`.
     pub fn parse(parameters: &[(String, String)]) -> Result<Self, QueryError> {
         let named = parameters.iter().filter(|(name, _)| name == "fields");
-        let wanted = named.flat_map(|(_, value)| value.split(',')).map(str::trim).filter(|name| !name.is_empty());
+        let wanted =
+            named.flat_map(|(_, value)| value.split(',')).map(str::trim).filter(|name| !name.is_empty());
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for name in wanted {
             match FIELDS.iter().find(|field| **field == name) {
@@ -211,7 +216,10 @@ mod tests {
             ("pem", json!({ "pem": "P" })),
             (" pem , pem", json!({ "pem": "P" })),
             ("validity.notAfter", json!({ "validity": { "notAfter": 2 } })),
-            ("validity.notAfter,validity.notBefore", json!({ "validity": { "notAfter": 2, "notBefore": 1 } })),
+            (
+                "validity.notAfter,validity.notBefore",
+                json!({ "validity": { "notAfter": 2, "notBefore": 1 } }),
+            ),
             ("validity.notAfter,validity", json!({ "validity": { "notBefore": 1, "notAfter": 2 } })),
             ("belongsTo.application", json!({ "belongsTo": {} })),
             ("caFingerprint", json!({})),

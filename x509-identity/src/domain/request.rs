@@ -231,11 +231,11 @@ fn text_of(value: &DnValue) -> &str {
 }
 
 fn alternative_names(csr: &X509CertificationRequest<'_>) -> Result<Vec<SanType>, RequestError> {
-    let requested = csr.certification_request_info.attributes().iter().find_map(|attribute| {
-        match attribute.parsed_attribute() {
-            ParsedCriAttribute::ExtensionRequest(request) => Some(&request.extensions),
-            _ => None,
-        }
+    let requested = csr.certification_request_info.attributes().iter().find_map(|attribute| match attribute
+        .parsed_attribute()
+    {
+        ParsedCriAttribute::ExtensionRequest(request) => Some(&request.extensions),
+        _ => None,
     });
     let extension = requested.and_then(|extensions| {
         extensions.iter().find(|extension| extension.oid == OID_X509_EXT_SUBJECT_ALT_NAME)

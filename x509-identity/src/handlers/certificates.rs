@@ -88,8 +88,7 @@ pub(crate) async fn list_certificates(
     Query(parameters): Parameters,
 ) -> Result<Json<Value>, Problem> {
     let query = ListQuery::parse(&parameters).map_err(|error| Problem::bad_request(error.to_string()))?;
-    let (found, total) =
-        certificates.list(&tenant, &query.conditions, query.offset(), query.limit).await?;
+    let (found, total) = certificates.list(&tenant, &query.conditions, query.offset(), query.limit).await?;
     let page: Vec<Value> = found.iter().map(|certificate| query.fields.of(json!(certificate))).collect();
     Ok(Json(json!({ "paging": query.paging(total), "certificates": page })))
 }

@@ -57,8 +57,12 @@ impl Csr {
     /// With DNS names and addresses.
     pub(crate) fn names(self, dns: &[&str], addresses: &[&str]) -> Self {
         let mut names = SubjectAlternativeName::new();
-        dns.iter().for_each(|name| drop(names.dns(name)));
-        addresses.iter().for_each(|address| drop(names.ip(address)));
+        for name in dns {
+            names.dns(name);
+        }
+        for address in addresses {
+            names.ip(address);
+        }
         let extension = names.build(&self.builder.x509v3_context(None)).unwrap();
         self.extension(extension)
     }

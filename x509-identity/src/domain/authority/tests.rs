@@ -1,7 +1,9 @@
 use openssl::{
     asn1::Asn1Time,
     stack::Stack,
-    x509::{X509, X509Crl, X509PurposeId, X509StoreContext, store::X509StoreBuilder, verify::X509VerifyParam},
+    x509::{
+        X509, X509Crl, X509PurposeId, X509StoreContext, store::X509StoreBuilder, verify::X509VerifyParam,
+    },
 };
 use x509_parser::extensions::ParsedExtension;
 
@@ -28,7 +30,9 @@ fn is_trusted(authority: &Authority, issued: &Issued, purpose: X509PurposeId) ->
     store.set_param(&param).unwrap();
     let certificate = X509::from_pem(issued.pem.as_bytes()).unwrap();
     let mut context = X509StoreContext::new().unwrap();
-    context.init(&store.build(), &certificate, &Stack::new().unwrap(), |context| context.verify_cert()).unwrap()
+    context
+        .init(&store.build(), &certificate, &Stack::new().unwrap(), |context| context.verify_cert())
+        .unwrap()
 }
 
 #[test]
@@ -141,9 +145,8 @@ fn revocation_lists_name_the_revoked() {
     let (first, second) = (issue(&authority, &for_device("a")), issue(&authority, &for_device("b")));
     let with_first = list(&[Revoked { serial: first.serial, revoked_ms: NOW_MS }]);
     let of = |issued: &str| X509::from_pem(issued.as_bytes()).unwrap();
-    let is_revoked = |pem: &str| {
-        matches!(with_first.get_by_cert(&of(pem)), openssl::x509::CrlStatus::Revoked(_))
-    };
+    let is_revoked =
+        |pem: &str| matches!(with_first.get_by_cert(&of(pem)), openssl::x509::CrlStatus::Revoked(_));
     assert!(is_revoked(&first.pem));
     assert!(!is_revoked(&second.pem));
 }

@@ -1,0 +1,356 @@
+//! A running service with a database of its own, and what it needs of the other services.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use common::{
+    engine::{
+        Engines, SqlEngine,
+        event_log::{Headers, NewRecord, Start, Tail, TopicProfile},
+        sql::PostgresSettings,
+    },
+    http::{
+        Caller, Shape,
+        caller::ServiceCaller,
+        client::Service,
+        server::{HttpServer, Layers},
+    },
+    testing::{TestEngines, eventually, real_engine, user_of},
+    wire::{Subject, Tenant, Topic},
+};
+use reqwest::{Method, RequestBuilder};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
+use uuid::Uuid;
+use x509_identity::{Config, DEFAULT_CONFIG, Server};
+
+use crate::csr;
+
+pub(crate) struct Stack {
+    pub(crate) test: TestEngines,
+    pub(crate) base: String,
+    pub(crate) others: Others,
+    database: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Settings {
+    x509_identity: Config,
+}
+
+/// The default settings with a free port, and a key that is quickly made.
+pub(crate) fn config() -> Config {
+    let settings: Settings = common::config::load(&[DEFAULT_CONFIG], None).unwrap();
+    Config { listen: "127.0.0.1:0".to_owned(), ca_key_bits: 2048, ..settings.x509_identity }
+}
+
+impl Stack {
+    /// The service on each set of engines.
+    pub(crate) async fn both() -> Vec<Self> {
+        let mut stacks = Self::engines().await;
+        for stack in &mut stacks {
+            stack.base = stack.start().await;
+        }
+        stacks
+    }
+
+    /// Engines without the service.
+    pub(crate) async fn engines() -> Vec<Self> {
+        let mut stacks = Vec::new();
+        for mut test in TestEngines::both().await {
+            let database = (test.kind == "real").then(|| format!("x509_{}", Uuid::new_v4().simple()));
+            if let Some(database) = &database {
+                // The schema is one per database, and these tests need an authority of their own.
+                administer(&format!("CREATE DATABASE {database}")).await;
+                let url = url_of(database).into();
+                test.engines.sql = SqlEngine::Postgres(PostgresSettings { url, max_connections: 4 });
+            }
+            let others = Others { engines: test.engines.clone(), state: Arc::default() };
+            others.serve().await;
+            stacks.push(Self { test, base: String::new(), others, database });
+        }
+        stacks
+    }
+
+    /// Starts an instance of the service and waits until it is ready. Returns its address.
+    pub(crate) async fn start(&self) -> String {
+        let base = self.start_with(config()).await;
+        self.ready().await;
+        base
+    }
+
+    pub(crate) async fn start_with(&self, config: Config) -> String {
+        let server = Server::bind(config, self.test.engines.clone()).await.unwrap();
+        let base = format!("http://{}", server.local_addr().unwrap());
+        self.test.engines.shutdown.spawn("x509-identity", server.run());
+        base
+    }
+
+    pub(crate) async fn ready(&self) {
+        eventually("the service is ready", || async { self.test.engines.readiness.is_ready().then_some(()) })
+            .await;
+    }
+
+    /// Stops everything and removes the database.
+    pub(crate) async fn end(self) {
+        self.test.engines.shutdown.drain(Duration::from_secs(5)).await;
+        if let Some(database) = self.database {
+            administer(&format!("DROP DATABASE {database} WITH (FORCE)")).await;
+        }
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str, caller: &Caller) -> RequestBuilder {
+        self.test.request(method, &self.base, path, caller)
+    }
+
+    /// Sends a request as a user of the tenant; returns status and body.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        tenant: &Tenant,
+        body: Value,
+    ) -> (u16, Value) {
+        let request = self.request(method, path, &user_of(tenant));
+        answer(if body.is_null() { request } else { request.json(&body) }).await
+    }
+
+    pub(crate) async fn get(&self, path: &str, tenant: &Tenant) -> (u16, Value) {
+        self.send(Method::GET, path, tenant, Value::Null).await
+    }
+
+    pub(crate) async fn post(&self, tenant: &Tenant, body: Value) -> (u16, Value) {
+        self.send(Method::POST, CERTIFICATES, tenant, body).await
+    }
+
+    pub(crate) async fn patch(&self, fingerprint: &str, tenant: &Tenant, body: Value) -> (u16, Value) {
+        self.send(Method::PATCH, &certificate(fingerprint), tenant, body).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str, tenant: &Tenant) -> (u16, Value) {
+        self.send(Method::DELETE, path, tenant, Value::Null).await
+    }
+
+    /// Issues a certificate; returns its fingerprint and PEM.
+    pub(crate) async fn issue(&self, tenant: &Tenant, device: Option<&str>) -> (String, String) {
+        let mut body = json!({ "csr": csr::for_device(device.unwrap_or("nobody")) });
+        if let Some(device) = device {
+            body["belongsTo"] = json!({ "device": device });
+        }
+        let (status, answer) = self.post(tenant, body).await;
+        assert_eq!(status, 201, "{:?}: {answer}", self.test);
+        let text = |member: &str| answer[member].as_str().unwrap().to_owned();
+        (text("certificateFingerprint"), text("certificatePem"))
+    }
+
+    /// Asks as one of our services.
+    pub(crate) async fn internal(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
+        let caller = Caller::service("iot-agent-mqtt", &Tenant::management());
+        let request = self.request(method, &format!("/internal/api/v1{path}"), &caller);
+        answer(if body.is_null() { request } else { request.json(&body) }).await
+    }
+
+    /// The device that owns a certificate, as listeners see it.
+    pub(crate) async fn owner(&self, fingerprint: &str) -> Option<(String, String)> {
+        let path = format!("/certificates/{fingerprint}");
+        match self.internal(Method::GET, &path, Value::Null).await {
+            (200, owner) => Some((
+                owner["tenant"].as_str().unwrap().to_owned(),
+                owner["device"].as_str().unwrap().to_owned(),
+            )),
+            (status, body) => {
+                assert_eq!((status, body), (404, json!({ "error": "Not Found" })));
+                None
+            }
+        }
+    }
+
+    /// The authority's certificate in PEM.
+    pub(crate) async fn ca(&self, tenant: &Tenant) -> String {
+        let (status, body) = self.get("/api/v1/ca", tenant).await;
+        assert_eq!(status, 200, "{body}");
+        body["caPem"].as_str().unwrap().to_owned()
+    }
+
+    /// Reads the events of certificates from now on.
+    pub(crate) async fn events(&self, tenant: &Tenant) -> Events {
+        let topic = Topic::new(tenant, &Subject::CERTIFICATES);
+        self.test.engines.log.create_topic(&topic, PROFILE).await.unwrap();
+        let tail = self.test.engines.log.tail().unwrap();
+        tail.add(&topic, Start::End).await.unwrap();
+        Events { tail, waiting: Vec::new() }
+    }
+
+    /// Publishes an event of device-manager.
+    pub(crate) async fn device_event(&self, tenant: &Tenant, value: impl Into<bytes::Bytes>) {
+        let topic = Topic::new(tenant, &Subject::DEVICE);
+        self.test.engines.log.create_topic(&topic, PROFILE).await.unwrap();
+        let record = NewRecord { topic, key: None, value: value.into(), headers: Headers::new() };
+        self.test.engines.log.append(record).await.unwrap();
+    }
+}
+
+pub(crate) const CERTIFICATES: &str = "/api/v1/certificates";
+
+pub(crate) fn certificate(fingerprint: &str) -> String {
+    format!("{CERTIFICATES}/{fingerprint}")
+}
+
+pub(crate) async fn answer(request: RequestBuilder) -> (u16, Value) {
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    let body = if text.is_empty() { Ok(Value::Null) } else { serde_json::from_str(&text) };
+    (status, body.unwrap_or_else(|_| json!({ "not JSON": text })))
+}
+
+/// Events of the certificates of one tenant.
+pub(crate) struct Events {
+    tail: Tail,
+    waiting: Vec<(String, Value)>,
+}
+
+impl Events {
+    /// The next event: its key and value.
+    pub(crate) async fn next(&mut self) -> (String, Value) {
+        while self.waiting.is_empty() {
+            let batch = tokio::time::timeout(Duration::from_secs(30), self.tail.next_batch(100)).await;
+            for record in batch.expect("the events come in time").unwrap() {
+                let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
+                self.waiting.push((key, serde_json::from_slice(&record.value).unwrap()));
+            }
+        }
+        self.waiting.remove(0)
+    }
+
+    /// The next event in short: kind, fingerprint, owner before, owner after.
+    pub(crate) async fn next_short(&mut self) -> (String, String, Value, Value) {
+        let data = &self.next().await.1["data"];
+        let about = &data["eventData"];
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        (
+            text(&data["eventType"]),
+            text(&about["fingerprint"]),
+            about["previousBelongsTo"]["device"].clone(),
+            about["belongsTo"]["device"].clone(),
+        )
+    }
+}
+
+const PROFILE: TopicProfile = TopicProfile { partitions: 1, replication: 1, retention_ms: 3_600_000 };
+
+/// What the service needs of data-broker, device-manager and auth.
+#[derive(Clone)]
+pub(crate) struct Others {
+    engines: Engines,
+    state: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    tenants: BTreeSet<String>,
+    devices: HashSet<(String, String)>,
+    device_manager_is_away: bool,
+}
+
+impl Others {
+    /// Adds a device, and its tenant.
+    pub(crate) fn add_device(&self, tenant: &Tenant, device: &str) {
+        let mut known = self.known();
+        known.tenants.insert(tenant.to_string());
+        known.devices.insert((tenant.to_string(), device.to_owned()));
+    }
+
+    pub(crate) fn take_device_manager_away(&self, is_away: bool) {
+        self.known().device_manager_is_away = is_away;
+    }
+
+    /// Tells everybody that a tenant is gone.
+    pub(crate) async fn remove_tenant(&self, tenant: &Tenant) {
+        self.known().tenants.remove(tenant.as_str());
+        let topic = Topic::new(&Tenant::management(), &Subject::TENANCY);
+        self.engines.log.create_topic(&topic, PROFILE).await.unwrap();
+        let value = json!({ "type": "DELETE", "tenant": tenant }).to_string().into();
+        let record = NewRecord { topic, key: None, value, headers: Headers::new() };
+        self.engines.log.append(record).await.unwrap();
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn serve(&self) {
+        let http = HttpServer::bind("127.0.0.1:0", self.engines.http).await.unwrap();
+        let base = format!("http://{}", http.local_addr().unwrap());
+        let layers = Layers {
+            service: "others",
+            shape: Shape::Message,
+            key: self.engines.client.key().clone(),
+            clock: self.engines.clock.clone(),
+            settings: self.engines.http,
+        };
+        let router = Router::new()
+            .route("/topic/{subject}", get(Self::topic))
+            .route("/device/{id}", get(Self::device))
+            .route("/admin/tenants", get(Self::tenants))
+            .with_state(self.clone());
+        let shutdown = &self.engines.shutdown;
+        shutdown.spawn("others", http.run(layers.wrap(router), shutdown.clone()));
+        for service in [Service::DataBroker, Service::DeviceManager, Service::Auth] {
+            self.engines.client.urls().set(service, base.clone());
+        }
+    }
+
+    async fn topic(
+        ServiceCaller(caller): ServiceCaller,
+        Path(subject): Path<String>,
+        State(others): State<Self>,
+    ) -> Json<Value> {
+        let topic = Topic::new(&caller.tenant, &Subject::parse(&subject).unwrap());
+        others.engines.log.create_topic(&topic, PROFILE).await.unwrap();
+        Json(json!({ "topic": topic.as_str() }))
+    }
+
+    async fn device(
+        ServiceCaller(caller): ServiceCaller,
+        Path(id): Path<String>,
+        State(others): State<Self>,
+    ) -> Response {
+        let known = others.known();
+        if known.device_manager_is_away {
+            StatusCode::SERVICE_UNAVAILABLE.into_response()
+        } else if known.devices.contains(&(caller.tenant.to_string(), id.clone())) {
+            Json(json!({ "id": id, "label": "a device" })).into_response()
+        } else {
+            StatusCode::NOT_FOUND.into_response()
+        }
+    }
+
+    async fn tenants(_: ServiceCaller, State(others): State<Self>) -> Json<Value> {
+        Json(json!({ "tenants": others.known().tenants }))
+    }
+}
+
+fn url_of(database: &str) -> String {
+    let url = real_engine("POSTGRES");
+    let (server, rest) = url.rsplit_once('/').unwrap();
+    let query = rest.split_once('?').map(|(_, query)| format!("?{query}")).unwrap_or_default();
+    format!("{server}/{database}{query}")
+}
+
+async fn administer(statement: &str) {
+    sqlx::any::install_default_drivers();
+    let mut connection = AnyConnection::connect(&real_engine("POSTGRES")).await.unwrap();
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))).await.unwrap();
+}
