@@ -113,6 +113,10 @@ impl<H: Handler> Worker<H> {
                     self.subscribed.remove(&tenant);
                     self.handler.tenant_removed(&tenant).await;
                 }
+                TenantChange::Missing(tenant) => {
+                    created.retain(|other| *other != tenant);
+                    self.subscribed.remove(&tenant);
+                }
             }
         }
         let topics = &self.topics;

@@ -14,7 +14,6 @@ pub struct Shutdown {
 
 impl Shutdown {
     /// Starts a task that `drain` will wait for. The task watches [`Shutdown::requested`].
-    #[expect(clippy::disallowed_methods, reason = "this is where tasks get their owner")]
     pub fn spawn<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -54,11 +53,6 @@ impl Shutdown {
     /// Runs `work` until it is done or the end is asked for; `None` in the second case.
     pub async fn unless_requested<F: Future>(&self, work: F) -> Option<F::Output> {
         self.token.run_until_cancelled(work).await
-    }
-
-    /// A `Shutdown` that ends with this one, or alone.
-    pub fn child(&self) -> Self {
-        Self { token: self.token.child_token(), tracker: TaskTracker::new() }
     }
 
     /// Waits for all tasks to end, for `grace` at most. Returns whether all did.

@@ -91,8 +91,11 @@ impl Topics {
 pub enum TenantChange {
     /// It exists now, or did when the service started.
     Created(Tenant),
-    /// It is gone.
+    /// Its removal was announced: what is kept of it may go.
     Removed(Tenant),
+    /// Auth does not list it any more, though nobody announced its removal. Nothing is deleted on this ground: the list may
+    /// be the mistake.
+    Missing(Tenant),
 }
 
 #[derive(Deserialize)]
@@ -123,7 +126,7 @@ struct Follower {
 }
 
 impl Follower {
-    const LIST_AGAIN_AFTER: Duration = Duration::from_secs(60);
+    const LIST_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
     async fn run(mut self) {
         let mut backoff = Backoff::default();
@@ -158,7 +161,7 @@ impl Follower {
         let listed: BTreeSet<Tenant> =
             answer.tenants.iter().filter_map(|name| Tenant::parse(name).ok()).collect();
         for gone in self.known.difference(&listed).cloned().collect::<Vec<_>>() {
-            self.remove(gone).await;
+            self.forget(gone.clone(), TenantChange::Missing(gone)).await;
         }
         for tenant in listed {
             self.create(tenant).await;
@@ -169,7 +172,9 @@ impl Follower {
     async fn take_over_event(&mut self, record: &Record) {
         match serde_json::from_slice::<TenancyEvent>(&record.value) {
             Ok(TenancyEvent { kind: TenancyKind::Create, tenant }) => self.create(tenant).await,
-            Ok(TenancyEvent { kind: TenancyKind::Delete, tenant }) => self.remove(tenant).await,
+            Ok(TenancyEvent { kind: TenancyKind::Delete, tenant }) => {
+                self.forget(tenant.clone(), TenantChange::Removed(tenant)).await;
+            }
             Err(error) => warn!(topic = %record.topic, offset = record.offset, %error, "not a tenancy event"),
         }
     }
@@ -182,11 +187,11 @@ impl Follower {
         }
     }
 
-    async fn remove(&mut self, tenant: Tenant) {
+    async fn forget(&mut self, tenant: Tenant, change: TenantChange) {
         if self.known.remove(&tenant) {
             info!(%tenant, "tenant is gone");
             self.topics.forget_tenant(&tenant);
-            let _ = self.sender.send(TenantChange::Removed(tenant)).await;
+            let _ = self.sender.send(change).await;
         }
     }
 }

@@ -139,7 +139,7 @@ impl SqlEngine {
         Ok(AnyPoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(Duration::from_secs(3))
-            .idle_timeout(Duration::from_secs(300))
+            .idle_timeout(Duration::from_mins(5))
             .after_connect(move |connection, _| {
                 let set_path = Arc::clone(&set_path);
                 Box::pin(async move {

@@ -72,7 +72,7 @@ impl Readiness {
 impl ReadyFlag {
     /// It is ready.
     pub fn ready(&self) {
-        if self.set(None).flatten().is_some_and(|reason| reason != Readiness::NOT_YET) {
+        if self.set(None).is_some_and(|reason| reason != Readiness::NOT_YET) {
             info!(name = self.name, "ready again");
         }
     }
@@ -80,14 +80,15 @@ impl ReadyFlag {
     /// It is not, and why.
     pub fn not_ready(&self, reason: impl Into<String>) {
         let reason = reason.into();
-        if self.set(Some(reason.clone())).flatten().is_none() {
+        if self.set(Some(reason.clone())).is_none() {
             warn!(name = self.name, reason, "not ready");
         }
     }
 
-    fn set(&self, reason: Option<String>) -> Option<Option<String>> {
+    /// Sets why it is not ready, and returns why it was not before.
+    fn set(&self, reason: Option<String>) -> Option<String> {
         let mut flags = self.readiness.0.lock().unwrap_or_else(PoisonError::into_inner);
-        flags.insert(self.name.clone(), reason)
+        flags.insert(self.name.clone(), reason).flatten()
     }
 }
 

@@ -138,7 +138,8 @@ impl InternalClient {
     ) -> Result<(StatusCode, bytes::Bytes), CallError> {
         let response = self.answer(to, Method::POST, path, caller, |request| request.json(body)).await?;
         let status = response.status();
-        let unavailable = |error: reqwest::Error| CallError::Unavailable { service: to, reason: error.to_string() };
+        let unavailable =
+            |error: reqwest::Error| CallError::Unavailable { service: to, reason: error.to_string() };
         Ok((status, response.bytes().await.map_err(unavailable)?))
     }
 
@@ -171,7 +172,11 @@ impl InternalClient {
         let request = self.http.request(method, format!("{base}{path}")).header(CALLER_HEADER, signature);
         let response = with(request).send().await.map_err(|error| unavailable(error.to_string()))?;
         let status = response.status();
-        if status.is_server_error() { Err(unavailable(format!("it answered {status}"))) } else { Ok(response) }
+        if status.is_server_error() {
+            Err(unavailable(format!("it answered {status}")))
+        } else {
+            Ok(response)
+        }
     }
 }
 

@@ -137,13 +137,11 @@ impl RequestId {
     /// The identifier of a request: what the client says if it is short and printable, else a new UUID.
     pub fn of(headers: &axum::http::HeaderMap) -> Self {
         let sensible = |value: &&HeaderValue| value.len() <= 64 && value.to_str().is_ok();
-        match headers.get(Self::HEADER).filter(sensible) {
-            Some(value) => Self(value.clone()),
-            None => {
-                let id = Uuid::new_v4().to_string();
-                Self(HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("unknown")))
-            }
+        if let Some(value) = headers.get(Self::HEADER).filter(sensible) {
+            return Self(value.clone());
         }
+        let id = Uuid::new_v4().to_string();
+        Self(HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("unknown")))
     }
 
     /// As text.

@@ -102,7 +102,7 @@ impl Stack {
     pub(crate) async fn subscribe_with_small_buffers(&self, subject: &str) -> Socket {
         let address = self.base.trim_start_matches("http://");
         let tcp = TcpSocket::new_v4().unwrap();
-        tcp.set_recv_buffer_size(16 * 1024).unwrap();
+        tcp.set_recv_buffer_size(256 * 1024).unwrap();
         let stream = tcp.connect(address.parse().unwrap()).await.unwrap();
         let (tenant, ticket) = (&self.tenant, self.ticket().await);
         let url = format!("ws://{address}/kafka-ws/v1/topics/{tenant}.{subject}?ticket={ticket}");

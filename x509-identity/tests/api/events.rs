@@ -128,12 +128,13 @@ async fn a_certificate_is_revoked_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_device_loses_its_certificates() {
-    for stack in Stack::both().await {
+    for mut stack in Stack::engines().await {
         let (tenant, other) = (fresh_tenant(), fresh_tenant());
         for tenant in [&tenant, &other] {
             stack.others.add_device(tenant, "a");
             stack.others.add_device(tenant, "b");
         }
+        stack.base = stack.start().await;
         let mut events = stack.events(&tenant).await;
         let (first, pem) = stack.issue(&tenant, Some("a")).await;
         let (second, _) = stack.issue(&tenant, Some("a")).await;

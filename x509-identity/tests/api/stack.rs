@@ -28,11 +28,12 @@ use common::{
     testing::{TestEngines, eventually, real_engine, user_of},
     wire::{Subject, Tenant, Topic},
 };
-use reqwest::{Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use uuid::Uuid;
+use url::Position;
 use x509_identity::{Config, DEFAULT_CONFIG, Server};
 
 use crate::csr;
@@ -111,7 +112,9 @@ impl Stack {
     }
 
     pub(crate) fn request(&self, method: Method, path: &str, caller: &Caller) -> RequestBuilder {
-        self.test.request(method, &self.base, path, caller)
+        // Signed as it is sent: with what a client has to escape.
+        let url = Url::parse(&format!("{}{path}", self.base)).unwrap();
+        self.test.request(method, &self.base, &url[Position::BeforePath..], caller)
     }
 
     /// Sends a request as a user of the tenant; returns status and body.
