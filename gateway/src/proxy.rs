@@ -118,19 +118,14 @@ impl Gateway {
             Target::Service(service) => *service,
             Target::Answer(status, message) => return Err(Refusal::Fixed(*status, message.clone())),
         };
-        let caller = if route.is_protected {
-            let token = bearer::token(&parts.headers)?;
-            Some(self.decider.decide(token, &parts.method, &path).await?)
-        } else {
-            None
-        };
+        let caller = self.admit(route, &parts, &path).await?;
         if framing::length(&parts.headers).is_some_and(|length| length > self.max_body_bytes) {
             return Err(Refusal::TooLarge);
         }
         let address = self.upstreams.address(service, self.clock.now_ms()).ok_or(Refusal::Name)?;
         let target = target_of(&uri, &address.base, &upstream_path)?;
         let upgrade = self.upgrade(&mut parts, route)?;
-        self.prepare_headers(&mut parts, route, id, upgrade.is_some());
+        prepare_headers(&mut parts, route, id, upgrade.is_some());
         parts.headers.insert(header::HOST, address.host.clone());
         if let Some(caller) = caller {
             self.sign(&mut parts, &target, &caller);
@@ -141,6 +136,15 @@ impl Gateway {
         self.answer(response, upgrade)
     }
 
+    /// Who calls, if the route needs to know, and whether the PDP permits it.
+    async fn admit(&self, route: &Route, parts: &Parts, path: &str) -> Result<Option<Arc<Caller>>, Refusal> {
+        if !route.is_protected {
+            return Ok(None);
+        }
+        let token = bearer::token(&parts.headers)?;
+        self.decider.decide(token, &parts.method, path).await.map(Some)
+    }
+
     /// Prepares for a websocket if the client asks for one and the route has them.
     fn upgrade(&self, parts: &mut Parts, route: &Route) -> Result<Option<Upgrade>, Refusal> {
         if !(route.allows_websocket && framing::wants_websocket(parts)) {
@@ -149,32 +153,6 @@ impl Gateway {
         let Some(client) = parts.extensions.remove::<OnUpgrade>() else { return Ok(None) };
         let permit = Arc::clone(&self.websockets).try_acquire_owned();
         Ok(Some(Upgrade { client, permit: permit.map_err(|_| Refusal::TooManyWebsockets)? }))
-    }
-
-    /// Makes the headers of the client those of the gateway: nothing that services trust comes from outside.
-    fn prepare_headers(&self, parts: &mut Parts, route: &Route, id: &RequestId, is_upgrade: bool) {
-        let host = parts.headers.remove(header::HOST);
-        let headers = &mut parts.headers;
-        headers::clean_request(headers);
-        if let Some(host) = host {
-            headers.insert(FORWARDED_HOST, host);
-        }
-        if let Some(Peer(peer)) = parts.extensions.get() {
-            // An address is always a valid header.
-            if let Ok(address) = HeaderValue::try_from(peer.ip().to_string()) {
-                headers.insert(FORWARDED_FOR, address);
-            }
-        }
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-        if let Ok(prefix) = HeaderValue::from_str(&route.strip)
-            && !route.strip.is_empty()
-        {
-            headers.insert(FORWARDED_PREFIX, prefix);
-        }
-        headers.insert(RequestId::HEADER, id.value());
-        if is_upgrade {
-            set_upgrade(headers);
-        }
     }
 
     fn sign(&self, parts: &mut Parts, target: &PathAndQuery, caller: &Caller) {
@@ -203,6 +181,32 @@ impl Gateway {
             _ if is_switch => Err(Refusal::Upstream),
             _ => Ok(self.forwarder.receive(response)),
         }
+    }
+}
+
+/// Makes the headers of the client those of the gateway: nothing that services trust comes from outside.
+fn prepare_headers(parts: &mut Parts, route: &Route, id: &RequestId, is_upgrade: bool) {
+    let host = parts.headers.remove(header::HOST);
+    let headers = &mut parts.headers;
+    headers::clean_request(headers);
+    if let Some(host) = host {
+        headers.insert(FORWARDED_HOST, host);
+    }
+    if let Some(Peer(peer)) = parts.extensions.get() {
+        // An address is always a valid header.
+        if let Ok(address) = HeaderValue::try_from(peer.ip().to_string()) {
+            headers.insert(FORWARDED_FOR, address);
+        }
+    }
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    if let Ok(prefix) = HeaderValue::from_str(&route.strip)
+        && !route.strip.is_empty()
+    {
+        headers.insert(FORWARDED_PREFIX, prefix);
+    }
+    headers.insert(RequestId::HEADER, id.value());
+    if is_upgrade {
+        set_upgrade(headers);
     }
 }
 

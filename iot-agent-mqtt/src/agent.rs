@@ -46,12 +46,7 @@ impl Agent {
             metrics.clone(),
             config.delivery_queue,
         )?;
-        let redelivery = Redelivery::new(
-            engines.log.clone(),
-            engines.clock.clone(),
-            engines.shutdown.clone(),
-            config.redelivery_window_s,
-        );
+        let redelivery = Redelivery::new(&engines.log, engines.clock.clone(), config.redelivery_window_s)?;
         Ok(Self {
             authenticator: Authenticator::new(engines, &config),
             log: engines.log.clone(),

@@ -10,9 +10,9 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -26,7 +26,10 @@ use common::{
         event_log::{LogError, Record, Start, Tail},
     },
     tenancy::{TenantChange, Topics},
-    wire::{DeviceId, Subject, Tenant, Topic, event::{DeviceEvent as Names, OwnershipEvent}},
+    wire::{
+        DeviceId, Subject, Tenant, Topic,
+        event::{DeviceEvent as Names, OwnershipEvent},
+    },
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -50,6 +53,7 @@ pub(crate) struct Control {
     metrics: Metrics,
     delivery_queue: usize,
     generation: AtomicU64,
+    tenants: RwLock<HashSet<Tenant>>,
     watched: Mutex<HashMap<Tenant, Arc<Watch>>>,
 }
 
@@ -133,6 +137,7 @@ impl Control {
             metrics,
             delivery_queue,
             generation: AtomicU64::new(0),
+            tenants: RwLock::default(),
             watched: Mutex::default(),
         })
     }
@@ -190,15 +195,27 @@ impl Control {
         watch.followed.get().into_iter().flatten().for_each(|topic| self.tail.remove(topic));
     }
 
-    /// Closes the sessions of tenants that are removed.
+    /// Whether a tenant exists, as far as this process has heard.
+    pub(crate) fn knows(&self, tenant: &Tenant) -> bool {
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner).contains(tenant)
+    }
+
+    /// Keeps the list of tenants, and closes the sessions of those that are removed.
     pub(crate) async fn follow_tenancy(&self, mut changes: mpsc::Receiver<TenantChange>) {
+        let tenants = || self.tenants.write().unwrap_or_else(PoisonError::into_inner);
         while let Some(change) = changes.recv().await {
-            if let TenantChange::Removed(tenant) = change {
-                self.generation.fetch_add(1, Ordering::SeqCst);
-                self.sessions.close_tenant(&tenant, Close::Revoked, |_| true);
-                // A tenant that comes again under this name has other topics.
-                if let Some(watch) = self.watched().remove(&tenant) {
-                    self.unfollow(&watch);
+            match change {
+                TenantChange::Created(tenant) => _ = tenants().insert(tenant),
+                // Live sessions stay: the list may be the mistake.
+                TenantChange::Missing(tenant) => _ = tenants().remove(&tenant),
+                TenantChange::Removed(tenant) => {
+                    tenants().remove(&tenant);
+                    self.generation.fetch_add(1, Ordering::SeqCst);
+                    self.sessions.close_tenant(&tenant, Close::Revoked, |_| true);
+                    // A tenant that comes again under this name has other topics.
+                    if let Some(watch) = self.watched().remove(&tenant) {
+                        self.unfollow(&watch);
+                    }
                 }
             }
         }
@@ -211,7 +228,9 @@ impl Control {
             match self.tail.next_batch(500).await {
                 Ok(batch) => {
                     backoff.reset();
-                    batch.iter().for_each(|record| self.take(record));
+                    for record in &batch {
+                        self.take(record);
+                    }
                 }
                 Err(error) => {
                     warn!(%error, "cannot read events of devices");
@@ -261,9 +280,11 @@ impl Control {
         if matches!(event.data.event_type.as_str(), "ownership.update" | "ownership.delete") {
             let fingerprint = &event.data.event_data.fingerprint;
             self.generation.fetch_add(1, Ordering::SeqCst);
-            self.sessions.close_tenant(record.topic.tenant(), Close::Revoked, |link| {
-                matches!(&link.login, Login::Certificate(own) if **own == **fingerprint)
-            });
+            self.sessions.close_tenant(
+                record.topic.tenant(),
+                Close::Revoked,
+                |link| matches!(&link.login, Login::Certificate(own) if **own == **fingerprint),
+            );
         }
         Ok(())
     }

@@ -186,7 +186,11 @@ fn credentials(agent: &Agent, hello: &Hello) -> Result<(Credentials, Login), Ref
             let password = String::from_utf8(password.to_vec()).map_err(|_| Refusal::Credentials)?;
             Ok((Credentials::Password { user: name.normalised(), password }, Login::Password))
         }
-        None if agent.config.allow_anonymous_dojot && name.colon => {
+        // Only of tenants that exist: nobody else vouches for the name, and topics would be made for it.
+        None if agent.config.allow_anonymous_dojot
+            && name.colon
+            && agent.control.knows(&name.identity.tenant) =>
+        {
             Ok((Credentials::Name(name.identity), Login::Anonymous))
         }
         None => Err(Refusal::NotAuthorized),

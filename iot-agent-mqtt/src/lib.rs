@@ -78,8 +78,14 @@ impl Server {
         let shutdown = engines.shutdown.clone();
         let changes = tenancy::follow(&engines, agent.topics.clone(), SERVICE);
         let (follower, reader) = (Arc::clone(&agent), Arc::clone(&agent));
-        until_shutdown(&shutdown, "mqtt tenancy", async move { follower.control.follow_tenancy(changes).await });
+        until_shutdown(
+            &shutdown,
+            "mqtt tenancy",
+            async move { follower.control.follow_tenancy(changes).await },
+        );
         until_shutdown(&shutdown, "mqtt control", async move { reader.control.run().await });
+        let reader = Arc::clone(&agent);
+        until_shutdown(&shutdown, "mqtt redelivery", async move { reader.redelivery.run().await });
         until_shutdown(&shutdown, "mqtt sweep", sweep(Arc::clone(&agent)));
         let slots = Arc::new(Semaphore::new(agent.config.max_connections));
         if let Some((listener, keeper, acceptor)) = tls {
@@ -118,12 +124,7 @@ async fn sweep(agent: Arc<Agent>) {
     }
 }
 
-async fn accept(
-    agent: Arc<Agent>,
-    listener: TcpListener,
-    acceptor: Option<Acceptor>,
-    slots: Arc<Semaphore>,
-) {
+async fn accept(agent: Arc<Agent>, listener: TcpListener, acceptor: Option<Acceptor>, slots: Arc<Semaphore>) {
     if let Ok(address) = listener.local_addr() {
         info!(%address, tls = acceptor.is_some(), "listening for devices");
     }

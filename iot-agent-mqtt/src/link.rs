@@ -142,6 +142,11 @@ impl Link {
         self.waker.register(waker);
     }
 
+    /// Nobody is woken any more. A waker keeps its task's memory, and a link may outlive its task by minutes.
+    pub(crate) fn unregister(&self) {
+        drop(self.waker.take());
+    }
+
     /// Takes a place in the order of acknowledgements. Returns the token of the place and how many are taken now;
     /// `None` when the session is closed and nothing may begin any more.
     pub(crate) fn begin(&self, slot: Slot) -> Option<(u64, usize)> {
@@ -203,7 +208,7 @@ impl Link {
 
     /// Whether a QoS 2 publish with this packet id still waits for its PUBREC.
     pub(crate) fn awaits_log(&self, id: u16) -> bool {
-        self.state().slots.iter().any(|slot| slot.id == id && slot.ack == Some(Ack::PubRec))
+        self.state().slots.iter().any(|slot| slot.id == id && slot.ack == Some(Ack::Received))
     }
 
     /// Asks the session to end. The first reason stays.
@@ -242,7 +247,7 @@ impl Link {
         for inbox in [Inbox::ColonConfig, Inbox::SlashConfig] {
             let subscribed = state.subscriptions.iter().filter(|known| known.inbox == inbox);
             let Some(qos) = subscribed.map(|known| known.qos).max() else { continue };
-            let Some(message) = self.dialect.deliver(&self.own, inbox, event) else { continue };
+            let message = self.dialect.deliver(&self.own, inbox, event);
             if state.queue.len() >= limit {
                 state.queue.pop_front();
                 dropped += 1;
@@ -364,12 +369,10 @@ mod tests {
 
     fn slot(id: u16) -> Slot {
         let short = u64::from(id) * 10;
-        Slot { ack: Some(Ack::PubAck), id, short, remember: true, outcome: Outcome::Pending }
+        Slot { ack: Some(Ack::Acknowledged), id, short, remember: true, outcome: Outcome::Pending }
     }
 
-    fn durable() -> Result<Position, LogError> {
-        Ok(Position { partition: 0, offset: 0 })
-    }
+    const DURABLE: Result<Position, LogError> = Ok(Position { partition: 0, offset: 0 });
 
     fn acknowledged(link: &Link) -> Vec<u16> {
         let mut ids = Vec::new();
@@ -381,10 +384,10 @@ mod tests {
     fn acknowledgements_keep_the_order_of_the_publishes() {
         let link = link();
         let tokens: Vec<u64> = (1..=3).map(|id| link.begin(slot(id)).unwrap().0).collect();
-        link.delivered(tokens[2], durable());
-        link.delivered(tokens[1], durable());
+        link.delivered(tokens[2], DURABLE);
+        link.delivered(tokens[1], DURABLE);
         assert!(acknowledged(&link).is_empty());
-        link.delivered(tokens[0], durable());
+        link.delivered(tokens[0], DURABLE);
         assert_eq!(acknowledged(&link), [1, 2, 3]);
         assert_eq!(link.begin(slot(4)).unwrap(), (3, 1));
     }
@@ -393,9 +396,9 @@ mod tests {
     fn nothing_is_acknowledged_from_a_lost_publish_on() {
         let link = link();
         let tokens: Vec<u64> = (1..=3).map(|id| link.begin(slot(id)).unwrap().0).collect();
-        link.delivered(tokens[0], durable());
+        link.delivered(tokens[0], DURABLE);
         link.delivered(tokens[1], Err(LogError::Unavailable("gone".to_owned())));
-        link.delivered(tokens[2], durable());
+        link.delivered(tokens[2], DURABLE);
         let mut ids = Vec::new();
         assert!(link.collect(|_, id, _| ids.push(id)).lost);
         assert_eq!(ids, [1]);
@@ -414,7 +417,7 @@ mod tests {
     fn the_next_connection_knows_what_the_last_one_left_on_the_log() {
         let old = Arc::new(link());
         let tokens: Vec<u64> = (1..=3).map(|id| old.begin(slot(id)).unwrap().0).collect();
-        old.delivered(tokens[0], durable());
+        old.delivered(tokens[0], DURABLE);
         assert_eq!(acknowledged(&old), [1]);
         old.close(Close::TakenOver);
         let new = link();
@@ -422,7 +425,7 @@ mod tests {
         assert!(!old.is_settled());
         // Two is lost, three arrives after the end of its connection.
         old.delivered(tokens[1], Err(LogError::Failed("no".to_owned())));
-        old.delivered(tokens[2], durable());
+        old.delivered(tokens[2], DURABLE);
         assert!(old.is_settled());
         new.inherit();
         assert_eq!(new.known(1, 10), Known::OnLog(Found::Once));

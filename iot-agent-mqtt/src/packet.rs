@@ -111,9 +111,8 @@ pub(crate) fn read_connect(input: &mut BytesMut, frame: usize) -> Result<Connect
     };
     match decoded {
         Ok(Some(connect)) => Ok(check_client_id(connect?)),
-        Ok(None) => Err(Broken::Malformed),
         Err(DecodeError::InvalidClientId) => Ok(Err((Some(version), Refusal::ClientId))),
-        Err(_) => Err(Broken::Malformed),
+        Ok(None) | Err(_) => Err(Broken::Malformed),
     }
 }
 
@@ -137,7 +136,7 @@ fn connect_of_v3(version: Version, packet: v3::Packet) -> Result<Connect, Broken
     if connect.password.is_some() && connect.username.is_none() {
         return Err(Broken::Protocol);
     }
-    let will = connect.last_will.map(|will| will_of(&will.topic, will.message)).transpose()?;
+    let will = connect.last_will.map(|will| will_of(&will.topic, &will.message)).transpose()?;
     Ok(Connect {
         version,
         keep_alive: connect.keep_alive,
@@ -153,7 +152,7 @@ fn connect_of_v3(version: Version, packet: v3::Packet) -> Result<Connect, Broken
 
 fn connect_of_v5(packet: v5::Packet) -> Result<Connect, Broken> {
     let v5::Packet::Connect(connect) = packet else { return Err(Broken::Protocol) };
-    let will = connect.last_will.map(|will| will_of(&will.topic, will.message)).transpose()?;
+    let will = connect.last_will.map(|will| will_of(&will.topic, &will.message)).transpose()?;
     Ok(Connect {
         version: Version::V5,
         keep_alive: connect.keep_alive,
@@ -167,10 +166,10 @@ fn connect_of_v5(packet: v5::Packet) -> Result<Connect, Broken> {
     })
 }
 
-fn will_of(topic: &str, payload: Bytes) -> Result<Box<Will>, Broken> {
+fn will_of(topic: &str, payload: &[u8]) -> Result<Box<Will>, Broken> {
     check_topic_name(topic)?;
     // A copy, so that the will does not keep the whole CONNECT in memory.
-    Ok(Box::new(Will { topic: topic.to_owned(), payload: Bytes::copy_from_slice(&payload) }))
+    Ok(Box::new(Will { topic: topic.to_owned(), payload: Bytes::copy_from_slice(payload) }))
 }
 
 fn check_client_id(connect: Connect) -> Connecting {
@@ -274,12 +273,15 @@ fn check_topic_name(topic: &str) -> Result<(), Broken> {
     if topic.is_empty() || topic.bytes().any(forbidden) { Err(Broken::Protocol) } else { Ok(()) }
 }
 
-/// The four short acknowledgements.
+/// The short acknowledgements of publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ack {
-    PubAck = 0x40,
-    PubRec = 0x50,
-    PubComp = 0x70,
+    /// PUBACK: a QoS 1 publish is taken.
+    Acknowledged = 0x40,
+    /// PUBREC: a QoS 2 publish is taken.
+    Received = 0x50,
+    /// PUBCOMP: a QoS 2 publish is over.
+    Complete = 0x70,
 }
 
 /// Reason codes of version 5 that an acknowledgement may carry. Version 3 has no way to say them.
@@ -498,31 +500,31 @@ mod tests {
     #[test]
     fn forbidden_packets_are_refused() {
         for (version, frame) in [
-            (Version::V311, b"\x20\x02\0\0".as_slice()),        // CONNACK from a client
-            (Version::V311, b"\x90\x03\0\x01\0"),               // SUBACK from a client
-            (Version::V311, b"\xd0\0"),                         // PINGRESP from a client
-            (Version::V311, b"\xf0\0"),                         // AUTH in version 3
-            (Version::V311, b"\0\0"),                           // packet type 0
-            (Version::V311, b"\xc0\x01\0"),                     // PINGREQ with content
-            (Version::V311, b"\xe0\x01\0"),                     // DISCONNECT with content
-            (Version::V311, b"\x30\x02\0\0"),                   // empty topic
-            (Version::V311, b"\x30\x03\0\x01#"),                // wildcard in a topic name
-            (Version::V311, b"\x30\x03\0\x01\0"),               // U+0000 in a topic name
-            (Version::V311, b"\x30\x04\0\x02\xc3\x28"),         // invalid UTF-8
-            (Version::V311, b"\x30\x03\0\x09a"),                // topic longer than the packet
-            (Version::V311, b"\x32\x05\0\x01a\0\0"),            // packet id 0
-            (Version::V311, b"\x36\x05\0\x01a\0\x01"),          // QoS 3
-            (Version::V311, b"\x38\x03\0\x01a"),                // DUP with QoS 0
-            (Version::V311, b"\x80\x06\0\x01\0\x01a\0"),        // SUBSCRIBE with wrong flags
-            (Version::V311, b"\x82\x02\0\x01"),                 // SUBSCRIBE without a filter
-            (Version::V311, b"\x82\x06\0\x01\0\x01a\x03"),      // SUBSCRIBE with QoS 3
-            (Version::V311, b"\xa2\x02\0\x01"),                 // UNSUBSCRIBE without a filter
-            (Version::V311, b"\x50\x02\0\x01"),                 // PUBREC for nothing
-            (Version::V5, b"\x30\x07\0\x01a\x03\x23\0\x01"),    // topic alias that was not offered
-            (Version::V5, b"\x30\x06\0\x01a\x02\x0b\x01"),      // subscription identifier from a client
-            (Version::V5, b"\x30\x05\0\x01a\x09\x01"),          // properties longer than the packet
-            (Version::V5, b"\x30\x06\0\x01a\x02\x7f\0"),        // unknown property
-            (Version::V5, b"\xf0\x02\x18\0"),                   // AUTH without a method
+            (Version::V311, b"\x20\x02\0\0".as_slice()), // CONNACK from a client
+            (Version::V311, b"\x90\x03\0\x01\0"),        // SUBACK from a client
+            (Version::V311, b"\xd0\0"),                  // PINGRESP from a client
+            (Version::V311, b"\xf0\0"),                  // AUTH in version 3
+            (Version::V311, b"\0\0"),                    // packet type 0
+            (Version::V311, b"\xc0\x01\0"),              // PINGREQ with content
+            (Version::V311, b"\xe0\x01\0"),              // DISCONNECT with content
+            (Version::V311, b"\x30\x02\0\0"),            // empty topic
+            (Version::V311, b"\x30\x03\0\x01#"),         // wildcard in a topic name
+            (Version::V311, b"\x30\x03\0\x01\0"),        // U+0000 in a topic name
+            (Version::V311, b"\x30\x04\0\x02\xc3\x28"),  // invalid UTF-8
+            (Version::V311, b"\x30\x03\0\x09a"),         // topic longer than the packet
+            (Version::V311, b"\x32\x05\0\x01a\0\0"),     // packet id 0
+            (Version::V311, b"\x36\x05\0\x01a\0\x01"),   // QoS 3
+            (Version::V311, b"\x38\x03\0\x01a"),         // DUP with QoS 0
+            (Version::V311, b"\x80\x06\0\x01\0\x01a\0"), // SUBSCRIBE with wrong flags
+            (Version::V311, b"\x82\x02\0\x01"),          // SUBSCRIBE without a filter
+            (Version::V311, b"\x82\x06\0\x01\0\x01a\x03"), // SUBSCRIBE with QoS 3
+            (Version::V311, b"\xa2\x02\0\x01"),          // UNSUBSCRIBE without a filter
+            (Version::V311, b"\x50\x02\0\x01"),          // PUBREC for nothing
+            (Version::V5, b"\x30\x07\0\x01a\x03\x23\0\x01"), // topic alias that was not offered
+            (Version::V5, b"\x30\x06\0\x01a\x02\x0b\x01"), // subscription identifier from a client
+            (Version::V5, b"\x30\x05\0\x01a\x09\x01"),   // properties longer than the packet
+            (Version::V5, b"\x30\x06\0\x01a\x02\x7f\0"), // unknown property
+            (Version::V5, b"\xf0\x02\x18\0"),            // AUTH without a method
         ] {
             assert!(read(version, &mut BytesMut::from(frame)).is_err(), "{version:?} {frame:?}");
         }
@@ -534,7 +536,7 @@ mod tests {
         assert!(put_publish(&mut out, Version::V5, u32::MAX, "t:d/config", Some(7), &[b'x'; 300]));
         put_suback(&mut out, Version::V5, 2, &[Some(1), None]);
         put_unsuback(&mut out, Version::V5, 3, &[true, false]);
-        put_ack(&mut out, Version::V5, Ack::PubRec, 4, reason::NOT_AUTHORIZED);
+        put_ack(&mut out, Version::V5, Ack::Received, 4, reason::NOT_AUTHORIZED);
         put_refusal(&mut out, Some(Version::V5), Refusal::Credentials);
         put_disconnect(&mut out, Version::V5, 0x8e);
         let mut codec = v5::Codec::new(0, 0);

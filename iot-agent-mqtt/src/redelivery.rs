@@ -40,7 +40,6 @@ use common::{
         EventLog,
         event_log::{LogError, Record, Start, Tail},
     },
-    shutdown::Shutdown,
     wire::{Topic, header},
 };
 use tokio::sync::Notify;
@@ -51,59 +50,69 @@ use crate::{
     domain::recent::{Found, Origin},
 };
 
-/// Finds publishes on the log.
+/// Finds publishes on the log. One tail serves the indexes of all tenants.
 pub(crate) struct Redelivery {
-    log: EventLog,
+    tail: Tail,
     clock: Clock,
-    shutdown: Shutdown,
     window_ms: i64,
     indexes: Mutex<HashMap<Topic, Arc<Index>>>,
 }
 
 impl Redelivery {
-    /// How long an index stays after it was last asked.
+    /// How long an index stays after it was last asked for.
     const KEEP_MS: i64 = 3 * 60_000;
 
-    pub(crate) fn new(log: EventLog, clock: Clock, shutdown: Shutdown, window_s: u32) -> Self {
-        let window_ms = i64::from(window_s) * 1000;
-        Self { log, clock, shutdown, window_ms, indexes: Mutex::default() }
+    pub(crate) fn new(log: &EventLog, clock: Clock, window_seconds: u32) -> Result<Self, LogError> {
+        let window_ms = i64::from(window_seconds) * 1000;
+        Ok(Self { tail: log.tail()?, clock, window_ms, indexes: Mutex::default() })
     }
 
     fn indexes(&self) -> MutexGuard<'_, HashMap<Topic, Arc<Index>>> {
         self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The index of a topic, read up to what is on the log now.
+    /// The index of a topic, read up to what is on the log now. Callers set the time-out.
     pub(crate) async fn index(&self, topic: &Topic) -> Result<Arc<Index>, LogError> {
-        let index = self.get_or_start(topic)?;
-        let ends = add(&index.tail, topic, || Start::At(self.clock.now_ms() - self.window_ms)).await?;
+        let index = self.get_or_begin(topic);
+        let ends = add(&self.tail, topic, || Start::At(self.clock.now_ms() - self.window_ms)).await?;
         index.caught_up(&ends).await;
         Ok(index)
     }
 
-    fn get_or_start(&self, topic: &Topic) -> Result<Arc<Index>, LogError> {
-        let now_ms = self.clock.now_ms();
+    fn get_or_begin(&self, topic: &Topic) -> Arc<Index> {
         let mut indexes = self.indexes();
-        if let Some(index) = indexes.get(topic) {
-            index.used_ms.store(now_ms, Ordering::Relaxed);
-            return Ok(Arc::clone(index));
+        let index = indexes.entry(topic.clone()).or_insert_with(|| {
+            info!(%topic, "a publish was sent again, looking at the recent log");
+            Arc::new(Index { seen: Mutex::default(), news: Notify::new(), used_ms: AtomicI64::new(0) })
+        });
+        index.used_ms.store(self.clock.now_ms(), Ordering::Relaxed);
+        Arc::clone(index)
+    }
+
+    /// Reads for ever.
+    pub(crate) async fn run(&self) {
+        // A connection asks for what was on the log when it began; it may need a moment for all its questions.
+        let keep_ms = self.window_ms + 30_000;
+        let mut backoff = Backoff::default();
+        loop {
+            match self.tail.next_batch(1000).await {
+                Ok(batch) => {
+                    backoff.reset();
+                    // Records of one topic come in runs.
+                    for run in batch.chunk_by(|one, next| one.topic == next.topic) {
+                        let index = run.first().and_then(|record| self.indexes().get(&record.topic).cloned());
+                        if let Some(index) = index {
+                            index.seen().take(run, keep_ms);
+                            index.news.notify_waiters();
+                        }
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "the recent log cannot be read");
+                    backoff.wait().await;
+                }
+            }
         }
-        info!(%topic, "a publish was sent again, looking at the recent log");
-        let index = Arc::new(Index {
-            tail: self.log.tail()?,
-            // What a connection needs was on the log when it asked first; it may ask again for a while.
-            keep_ms: self.window_ms + Self::KEEP_MS,
-            seen: Mutex::default(),
-            news: Notify::new(),
-            stop: Notify::new(),
-            used_ms: AtomicI64::new(now_ms),
-        });
-        let (reader, shutdown) = (Arc::clone(&index), self.shutdown.clone());
-        self.shutdown.spawn("redelivery index", async move {
-            shutdown.unless_requested(reader.read()).await;
-        });
-        indexes.insert(topic.clone(), Arc::clone(&index));
-        Ok(index)
     }
 
     /// Drops indexes that nobody has asked for some minutes.
@@ -112,8 +121,7 @@ impl Redelivery {
         self.indexes().retain(|topic, index| {
             let used = now_ms - index.used_ms.load(Ordering::Relaxed) < Self::KEEP_MS;
             if !used {
-                index.tail.remove(topic);
-                index.stop.notify_one();
+                self.tail.remove(topic);
             }
             used
         });
@@ -122,11 +130,8 @@ impl Redelivery {
 
 /// The origins of a topic's recent records.
 pub(crate) struct Index {
-    tail: Tail,
-    keep_ms: i64,
     seen: Mutex<Seen>,
     news: Notify,
-    stop: Notify,
     used_ms: AtomicI64,
 }
 
@@ -163,27 +168,6 @@ impl Index {
         Found::times(count.unwrap_or(0) as usize)
     }
 
-    async fn read(&self) {
-        let mut backoff = Backoff::default();
-        loop {
-            let batch = tokio::select! {
-                batch = self.tail.next_batch(1000) => batch,
-                () = self.stop.notified() => return,
-            };
-            match batch {
-                Ok(batch) => {
-                    backoff.reset();
-                    self.seen().take(&batch, self.keep_ms);
-                    self.news.notify_waiters();
-                }
-                Err(error) => {
-                    warn!(%error, "the recent log cannot be read");
-                    backoff.wait().await;
-                }
-            }
-        }
-    }
-
     /// Waits until everything before `ends` was read.
     async fn caught_up(&self, ends: &[(i32, i64)]) {
         let silent_from = tokio::time::Instant::now() + Self::QUIET;
@@ -209,6 +193,9 @@ impl Index {
 }
 
 impl Seen {
+    /// Most marks of an index, about 40 MB.
+    const MOST: usize = 500_000;
+
     fn take(&mut self, batch: &[Record], keep_ms: i64) {
         for record in batch {
             let position = self.positions.entry(record.partition).or_default();
@@ -228,9 +215,10 @@ impl Seen {
         }
     }
 
+    /// Also what is too much to be kept; it is then produced again when it is sent again.
     fn forget_before(&mut self, oldest_ms: i64) {
         while let Some((at, mark)) = self.order.front().copied() {
-            if at >= oldest_ms {
+            if at >= oldest_ms && self.order.len() <= Self::MOST {
                 break;
             }
             self.order.pop_front();
@@ -270,7 +258,9 @@ mod tests {
             timestamp_ms,
             key: Some(Bytes::copy_from_slice(key.as_bytes())),
             value: Bytes::new(),
-            headers: [(header::ORIGIN.into(), Bytes::copy_from_slice(origin.as_bytes()))].into_iter().collect(),
+            headers: [(header::ORIGIN.into(), Bytes::copy_from_slice(origin.as_bytes()))]
+                .into_iter()
+                .collect(),
         }
     }
 

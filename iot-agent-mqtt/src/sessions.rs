@@ -70,6 +70,7 @@ impl Sessions {
 
     /// Removes a session. What it knows is kept if its client may ask for it.
     pub(crate) fn leave(&self, link: &Arc<Link>, now_ms: i64) {
+        link.unregister();
         let mut state = self.state();
         // Taken over: its successor has its knowledge.
         if !state.remove(link) || !link.is_worth_remembering() {
@@ -157,7 +158,7 @@ mod tests {
 
     fn remember_something(link: &Link) {
         let slot =
-            Slot { ack: Some(Ack::PubAck), id: 1, short: 1, remember: true, outcome: Outcome::Durable };
+            Slot { ack: Some(Ack::Acknowledged), id: 1, short: 1, remember: true, outcome: Outcome::Durable };
         link.begin(slot).unwrap();
     }
 
@@ -165,7 +166,9 @@ mod tests {
     fn a_client_takes_over_its_own_session_and_nobody_elses() {
         let sessions = Sessions::new(10);
         let others = [link("t1:d2", "c"), link("t2:d1", "c"), link("t1:d1", "c2")];
-        others.iter().for_each(|other| sessions.enter(other).unwrap());
+        for other in &others {
+            sessions.enter(other).unwrap();
+        }
         let (old, new) = (link("t1:d1", "c"), link("t1:d1", "c"));
         sessions.enter(&old).unwrap();
         sessions.enter(&new).unwrap();
@@ -215,7 +218,9 @@ mod tests {
     fn sessions_are_closed_by_what_they_have_in_common() {
         let sessions = Sessions::new(10);
         let (a, b, c) = (link("t1:d1", "a"), link("t1:d2", "b"), link("t2:d1", "c"));
-        [&a, &b, &c].iter().for_each(|link| sessions.enter(link).unwrap());
+        for link in [&a, &b, &c] {
+            sessions.enter(link).unwrap();
+        }
         sessions.close_tenant(&a.own.tenant, Close::Revoked, |link| &*link.client_id == "a");
         assert_eq!([&a, &b, &c].map(|link| link.closed()), [Some(Close::Revoked), None, None]);
         sessions.close_tenant(&a.own.tenant, Close::Revoked, |_| true);

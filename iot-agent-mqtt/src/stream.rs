@@ -28,7 +28,11 @@ impl Stream {
     ///
     /// It goes through the stack, so that a connection that waits holds no read buffer. The copy of some hundred
     /// bytes costs less than a buffer of some kilobytes for each of a million connections.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, input: &mut BytesMut) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
         let mut chunk = [const { MaybeUninit::<u8>::uninit() }; Self::CHUNK];
         let mut chunk = ReadBuf::uninit(&mut chunk);
         ready!(match self {

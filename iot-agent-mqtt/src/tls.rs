@@ -99,13 +99,15 @@ pub(crate) struct Keeper {
     csr: String,
     certificate: Option<(CertificateOut, Instant)>,
     bundle: String,
+    /// Something is newer than what handshakes are made with.
+    stale: bool,
 }
 
 impl Keeper {
     /// How often the authorities are asked for: a tenant that trusts a new one waits this long.
-    const REFRESH: Duration = Duration::from_secs(60);
+    const REFRESH: Duration = Duration::from_mins(1);
     /// How often the own certificate is renewed.
-    const RENEW: Duration = Duration::from_secs(3600);
+    const RENEW: Duration = Duration::from_hours(1);
 
     /// A keeper and what it keeps.
     pub(crate) fn new(engines: &Engines, hostnames: Vec<String>) -> anyhow::Result<(Self, Acceptor)> {
@@ -123,6 +125,7 @@ impl Keeper {
             csr,
             certificate: None,
             bundle: String::new(),
+            stale: true,
         };
         Ok((keeper, acceptor))
     }
@@ -145,7 +148,10 @@ impl Keeper {
                     if self.sender.borrow().is_none() {
                         self.flag.not_ready(format!("{error:#}"));
                     }
-                    warn!(error = format!("{error:#}"), "certificates of the TLS listener cannot be refreshed");
+                    warn!(
+                        error = format!("{error:#}"),
+                        "certificates of the TLS listener cannot be refreshed"
+                    );
                     backoff.wait().await;
                 }
             }
@@ -153,21 +159,22 @@ impl Keeper {
     }
 
     async fn refresh(&mut self) -> anyhow::Result<()> {
-        let renew = self.certificate.as_ref().is_none_or(|(_, since)| since.elapsed() >= Self::RENEW);
-        if renew {
+        if self.certificate.as_ref().is_none_or(|(_, since)| since.elapsed() >= Self::RENEW) {
             let path = "/internal/api/v1/server-certificates";
             let body = CertificateIn { csr: &self.csr, hostnames: &self.hostnames };
             let issued = self.client.post(Service::X509Identity, path, &self.caller, &body).await?;
             self.certificate = Some((issued, Instant::now()));
+            self.stale = true;
         }
         let path = "/internal/api/v1/ca-bundle";
         let bundle: BundleOut = self.client.get(Service::X509Identity, path, &self.caller).await?;
-        if renew || bundle.pem != self.bundle {
+        self.stale |= bundle.pem != self.bundle;
+        self.bundle = bundle.pem;
+        if self.stale {
             let (certificate, _) = self.certificate.as_ref().context("no certificate yet")?;
-            let context = context(&self.key, certificate, &bundle.pem)?;
-            self.sender.send_replace(Some(context));
-            self.bundle = bundle.pem;
-            info!(renewed = renew, "the TLS listener has its certificates");
+            self.sender.send_replace(Some(context(&self.key, certificate, &self.bundle)?));
+            self.stale = false;
+            info!("the TLS listener has new certificates");
         }
         Ok(())
     }
@@ -182,7 +189,11 @@ fn signing_request(key: &PKey<Private>, hostnames: &[String]) -> anyhow::Result<
     request.set_pubkey(key)?;
     let mut names = SubjectAlternativeName::new();
     for host in hostnames {
-        if host.parse::<IpAddr>().is_ok() { names.ip(host) } else { names.dns(host) };
+        if host.parse::<IpAddr>().is_ok() {
+            names.ip(host)
+        } else {
+            names.dns(host)
+        };
     }
     let mut extensions = Stack::new()?;
     extensions.push(names.build(&request.x509v3_context(None))?)?;

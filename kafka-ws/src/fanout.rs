@@ -115,8 +115,9 @@ impl Fanout {
     /// Ends the sockets of a tenant.
     pub(crate) fn end_tenant(&self, tenant: &Tenant, why: Close) {
         let members = self.members();
-        for (_, members) in members.iter().filter(|(topic, _)| topic.tenant() == tenant) {
-            members.iter().for_each(|member| member.state.end(why));
+        let of_tenant = members.iter().filter(|(topic, _)| topic.tenant() == tenant);
+        for member in of_tenant.flat_map(|(_, members)| members) {
+            member.state.end(why);
         }
     }
 

@@ -5,3 +5,4 @@ pub(crate) mod framing;
 pub(crate) mod headers;
 pub(crate) mod path;
 pub(crate) mod route;
+mod route_file;

@@ -1,18 +1,10 @@
-//! The route table: parsed, checked, then looked things up in.
+//! The routes, and which of them a path takes.
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
-use anyhow::{Context, bail, ensure};
 use axum::http::{Method, StatusCode};
 use common::http::client::Service;
-use figment::{
-    Figment,
-    providers::{Format, Toml},
-};
 use regex::RegexSet;
-use serde::Deserialize;
-
-use super::path;
 
 /// One way in.
 #[derive(Debug)]
@@ -29,10 +21,12 @@ pub(crate) struct Route {
     pub(crate) allows_websocket: bool,
     /// Longest time until the service begins to answer, if it has one of its own.
     pub(crate) timeout_ms: Option<u64>,
-    methods: Vec<Method>,
+    /// Allowed methods; all when empty.
+    pub(super) methods: Vec<Method>,
     /// Removed from the front of the path; empty for nothing.
     pub(crate) strip: String,
-    upstream: String,
+    /// Put in front of what is left of the path.
+    pub(super) upstream: String,
 }
 
 /// Who answers the requests of a route.
@@ -45,82 +39,18 @@ pub(crate) enum Target {
 }
 
 /// All ways in.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct RouteTable {
-    routes: Vec<Arc<Route>>,
-    patterns: RegexSet,
-    pattern_routes: Vec<usize>,
-    exact: HashMap<String, usize>,
+    pub(super) routes: Vec<Arc<Route>>,
+    pub(super) patterns: RegexSet,
+    /// The route of each pattern.
+    pub(super) pattern_routes: Vec<usize>,
+    pub(super) exact: HashMap<String, usize>,
     /// The longest first.
-    prefixes: Vec<(String, usize)>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    route: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    name: String,
-    service: Option<Service>,
-    answer: Option<Answer>,
-    #[serde(default)]
-    prefixes: Vec<String>,
-    #[serde(default)]
-    exact: Vec<String>,
-    #[serde(default)]
-    patterns: Vec<String>,
-    #[serde(default)]
-    methods: Vec<String>,
-    #[serde(default)]
-    strip: String,
-    #[serde(default)]
-    upstream: String,
-    access: Access,
-    #[serde(default)]
-    websocket: bool,
-    timeout_ms: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Answer {
-    status: u16,
-    message: String,
-}
-
-#[derive(Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum Access {
-    Public,
-    Protected,
+    pub(super) prefixes: Vec<(String, usize)>,
 }
 
 impl RouteTable {
-    /// Reads a table. The error names the route that is wrong.
-    pub(crate) fn parse(toml: &str) -> anyhow::Result<Self> {
-        let file: File =
-            Figment::from(Toml::string(toml)).extract().context("the route table cannot be read")?;
-        let mut table = Self {
-            routes: Vec::new(),
-            patterns: RegexSet::empty(),
-            pattern_routes: Vec::new(),
-            exact: HashMap::new(),
-            prefixes: Vec::new(),
-        };
-        let mut patterns = Vec::new();
-        for (index, entry) in file.route.into_iter().enumerate() {
-            let name = entry.name.clone();
-            table.add(index, entry, &mut patterns).with_context(|| format!("route {name:?}"))?;
-        }
-        table.patterns = RegexSet::new(patterns).context("a pattern cannot be read")?;
-        table.prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        Ok(table)
-    }
-
     /// All routes, in the order of the table.
     pub(crate) fn routes(&self) -> &[Arc<Route>] {
         &self.routes
@@ -141,74 +71,6 @@ impl RouteTable {
         }
         self.prefixes.iter().find(|(prefix, _)| is_under(path, prefix)).map(|(_, index)| *index)
     }
-
-    fn add(&mut self, index: usize, entry: Entry, patterns: &mut Vec<String>) -> anyhow::Result<()> {
-        let Entry { name, service, answer, prefixes, exact, patterns: own, methods, strip, upstream, .. } =
-            entry;
-        ensure!(!name.is_empty(), "it has no name");
-        ensure!(self.routes.iter().all(|route| route.name != name), "the name is used twice");
-        ensure!(
-            !(prefixes.is_empty() && exact.is_empty() && own.is_empty()),
-            "it needs prefixes, exact or patterns"
-        );
-        let target = match (service, answer) {
-            (Some(service), None) => Target::Service(service),
-            (None, Some(answer)) => Target::Answer(StatusCode::from_u16(answer.status)?, answer.message),
-            _ => bail!("it needs either a service or an answer"),
-        };
-        for part in [&strip, &upstream] {
-            ensure!(
-                part.is_empty() || is_clean(part),
-                "{part:?} must begin with a slash and not end with one"
-            );
-        }
-        for prefix in &prefixes {
-            ensure!(
-                prefix == "/" || is_clean(prefix),
-                "prefix {prefix:?} must begin with a slash and not end with one"
-            );
-            ensure!(
-                strip.is_empty() || is_under(prefix, &strip),
-                "prefix {prefix:?} does not begin with {strip:?}"
-            );
-            let is_new = self.prefixes.iter().all(|(known, _)| known != prefix);
-            ensure!(is_new, "prefix {prefix:?} belongs to another route already");
-            self.prefixes.push((prefix.clone(), index));
-        }
-        for path in exact {
-            ensure!(
-                path::normalise(&path).is_ok_and(|normal| normal == path),
-                "path {path:?} can never match"
-            );
-            ensure!(
-                strip.is_empty() || is_under(&path, &strip),
-                "path {path:?} does not begin with {strip:?}"
-            );
-            let is_new = self.exact.insert(path.clone(), index).is_none();
-            ensure!(is_new, "path {path:?} belongs to another route already");
-        }
-        for pattern in own {
-            ensure!(strip.is_empty(), "a route with patterns cannot strip");
-            let whole = format!(r"\A(?:{pattern})\z");
-            regex::Regex::new(&whole).with_context(|| format!("pattern {pattern:?}"))?;
-            patterns.push(whole);
-            self.pattern_routes.push(index);
-        }
-        let methods: Result<_, _> =
-            methods.iter().map(|method| Method::from_bytes(method.as_bytes())).collect();
-        self.routes.push(Arc::new(Route {
-            index,
-            name,
-            target,
-            is_protected: entry.access == Access::Protected,
-            allows_websocket: entry.websocket,
-            timeout_ms: entry.timeout_ms,
-            methods: methods.context("methods")?,
-            strip,
-            upstream,
-        }));
-        Ok(())
-    }
 }
 
 impl Route {
@@ -226,15 +88,11 @@ impl Route {
 }
 
 /// Whether a path is the prefix or goes on with a slash, so that `/devices` is not under `/device`.
-fn is_under(path: &str, prefix: &str) -> bool {
+pub(super) fn is_under(path: &str, prefix: &str) -> bool {
     if prefix == "/" {
         return path.starts_with('/');
     }
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-fn is_clean(prefix: &str) -> bool {
-    !prefix.ends_with('/') && path::normalise(prefix).is_ok_and(|normal| normal == prefix)
 }
 
 #[cfg(test)]
@@ -335,29 +193,6 @@ mod tests {
             "/kafka-ws/internal",
         ] {
             assert!(lookup("GET", path).ends_with(" internal"), "{path}");
-        }
-    }
-
-    #[test]
-    fn mistakes_in_a_table_are_named() {
-        let entry = |rest: &str| format!("[[route]]\nname = \"a\"\naccess = \"public\"\n{rest}\n");
-        for (toml, message) in [
-            ("route = 3".to_owned(), "the route table cannot be read"),
-            (entry("service = \"nobody\"\nexact = [\"/a\"]"), "the route table cannot be read"),
-            (entry("service = \"auth\"\nexact = [\"/a\"]\nextra = 1"), "the route table cannot be read"),
-            (entry("service = \"auth\""), "it needs prefixes, exact or patterns"),
-            (entry("exact = [\"/a\"]"), "it needs either a service or an answer"),
-            (entry("service = \"auth\"\nprefixes = [\"a\"]"), "prefix \"a\" must begin with a slash"),
-            (entry("service = \"auth\"\nprefixes = [\"/a/\"]"), "prefix \"/a/\" must begin with a slash"),
-            (entry("service = \"auth\"\nprefixes = [\"/ab\"]\nstrip = \"/a\""), "does not begin with"),
-            (entry("service = \"auth\"\nexact = [\"/%61\"]"), "can never match"),
-            (entry("service = \"auth\"\npatterns = [\"/(\"]"), "pattern \"/(\""),
-            (entry("service = \"auth\"\nexact = [\"/a\", \"/a\"]"), "belongs to another route"),
-            (entry("service = \"auth\"\nexact = [\"/a\"]").repeat(2), "the name is used twice"),
-            (entry("answer = { status = 1000, message = \"x\" }\nexact = [\"/a\"]"), "invalid status code"),
-        ] {
-            let error = format!("{:#}", RouteTable::parse(&toml).unwrap_err());
-            assert!(error.contains(message), "{error}");
         }
     }
 }

@@ -309,7 +309,7 @@ async fn allocate_topic(State((fake, _)): State<FakeService>, Path(subject): Pat
 }
 
 async fn slow() {
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Begins to answer and pauses for ever.

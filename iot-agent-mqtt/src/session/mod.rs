@@ -44,7 +44,7 @@ pub(crate) struct Session {
     /// When the client was last heard.
     heard: Instant,
     keep_alive: Duration,
-    /// When the client's certificate ends.
+    /// When the session ends whatever the client does: with its certificate, or soon when the process ends.
     ends: Option<Instant>,
     /// Where its readings go.
     topic: Topic,
@@ -168,8 +168,10 @@ impl Session {
                 Event::Searched => Box::pin(self.take_search()).await,
                 Event::End(end) => Err(end),
             };
-            if let Err(end) = handled {
-                return end;
+            match handled {
+                // At the end of the process, what is on its way is still acknowledged, below.
+                Ok(()) | Err(End::Closed(Close::ShuttingDown)) => {}
+                Err(end) => return end,
             }
             event = poll_fn(|cx| self.poll_event(cx)).await;
         }
@@ -219,10 +221,10 @@ impl Session {
             Ok(()) => {}
             Err(end) => return Poll::Ready(Event::End(end)),
         }
-        if let Some(search) = &mut self.search {
-            if search.poll(cx).is_ready() {
-                return Poll::Ready(Event::Searched);
-            }
+        if let Some(search) = &mut self.search
+            && search.poll(cx).is_ready()
+        {
+            return Poll::Ready(Event::Searched);
         }
         let leaving = self.presence.link.closed().is_some();
         if !leaving && self.may_read() {
@@ -259,7 +261,9 @@ impl Session {
                 packet::put_ack(out, version, ack, id, reason);
             });
             self.in_flight = progress.in_flight;
-            self.presence.agent.metrics.acknowledged.increment(progress.acknowledged);
+            if progress.acknowledged > 0 {
+                self.presence.agent.metrics.acknowledged.increment(progress.acknowledged);
+            }
             if progress.lost {
                 return Err(End::Lost);
             }
@@ -293,7 +297,8 @@ impl Session {
             }
             let silent = self.heard + self.keep_alive;
             if self.ends.is_some_and(|ends| ends <= now) {
-                return Poll::Ready(End::CertificateEnded);
+                let closed = self.presence.link.closed();
+                return Poll::Ready(closed.map_or(End::CertificateEnded, End::Closed));
             }
             if silent <= now {
                 return Poll::Ready(End::Silent);
@@ -318,10 +323,8 @@ impl Session {
             End::Closed(Close::Revoked | Close::ShuttingDown) | End::CertificateEnded => false,
             _ => true,
         };
-        if says_will {
-            if let Some(will) = self.will.take() {
-                self.publish_will(&will).await;
-            }
+        if says_will && let Some(will) = self.will.take() {
+            self.publish_will(&will).await;
         }
     }
 

@@ -1,10 +1,6 @@
 //! From the platform to the client: subscriptions and the messages for them.
 
-use crate::{
-    metrics::refused,
-    packet,
-    session::Session,
-};
+use crate::{metrics::refused, packet, session::Session};
 
 /// Messages with QoS 1 that wait for the client's acknowledgement.
 pub(super) struct Outbound {
@@ -52,7 +48,9 @@ impl Session {
     /// already.
     pub(super) fn take_outgoing(&mut self) -> bool {
         while self.out.len() < Self::MAX_OUT {
-            let Some(message) = self.presence.link.next_outgoing(self.outbound.has_room()) else { return false };
+            let Some(message) = self.presence.link.next_outgoing(self.outbound.has_room()) else {
+                return false;
+            };
             let id = (message.qos > 0).then(|| self.outbound.take_id());
             let (version, max) = (self.version, self.outbound.max_packet);
             if packet::put_publish(&mut self.out, version, max, &message.topic, id, &message.payload) {
@@ -60,7 +58,9 @@ impl Session {
             } else {
                 // Larger than the client takes: as if it had been delivered, says the standard.
                 self.presence.agent.metrics.dropped.increment(1);
-                id.into_iter().for_each(|id| self.outbound.acknowledged(id));
+                if let Some(id) = id {
+                    self.outbound.acknowledged(id);
+                }
             }
         }
         true

@@ -63,11 +63,11 @@ impl Session {
         self.presence.agent.metrics.publishes.increment(1);
         let ack = match publish.qos {
             QoS::AtMostOnce => None,
-            QoS::AtLeastOnce => Some(Ack::PubAck),
-            QoS::ExactlyOnce => Some(Ack::PubRec),
+            QoS::AtLeastOnce => Some(Ack::Acknowledged),
+            QoS::ExactlyOnce => Some(Ack::Received),
         };
         let id = publish.packet_id.map_or(0, Into::into);
-        if ack == Some(Ack::PubRec) && self.unreleased.contains(&id) {
+        if ack == Some(Ack::Received) && self.unreleased.contains(&id) {
             self.receive_again(id);
             return Ok(());
         }
@@ -86,7 +86,7 @@ impl Session {
             origin: ack.map(|_| Origin::new(&link.client_id, id, &publish.payload)),
             payload: publish.payload,
         };
-        if ack == Some(Ack::PubRec) {
+        if ack == Some(Ack::Received) {
             if self.unreleased.len() >= Self::MOST_UNRELEASED {
                 return Err(End::Quota);
             }
@@ -105,16 +105,14 @@ impl Session {
             Known::InFlight => Ok(()),
             Known::OnLog(Found::Once) => self.acknowledge(&reading, false),
             Known::OnLog(Found::Often) => self.produce(reading).await,
-            Known::OnLog(Found::No) => match &self.index {
-                Some(index) => {
+            Known::OnLog(Found::No) => {
+                if let Some(index) = &self.index {
                     let found = index.find(origin, &self.key);
-                    self.settle_again(reading, found).await
+                    return self.settle_again(reading, found).await;
                 }
-                None => {
-                    self.search = Some(Box::new(self.search(reading)));
-                    Ok(())
-                }
-            },
+                self.search = Some(Box::new(self.search(reading)));
+                Ok(())
+            }
         }
     }
 
@@ -205,8 +203,8 @@ impl Session {
     fn begin(&mut self, slot: &Slot) -> Result<u64, End> {
         let link = &self.presence.link;
         let closed = || End::Closed(link.closed().unwrap_or(Close::TakenOver));
-        let (token, taken) = link.begin(*slot).ok_or_else(closed)?;
-        self.in_flight = taken;
+        let (token, in_flight) = link.begin(*slot).ok_or_else(closed)?;
+        self.in_flight = in_flight;
         Ok(token)
     }
 
@@ -246,7 +244,7 @@ impl Session {
     fn receive_again(&mut self, id: u16) {
         self.presence.agent.metrics.duplicates.increment(1);
         if !self.presence.link.awaits_log(id) {
-            packet::put_ack(&mut self.out, self.version, Ack::PubRec, id, reason::SUCCESS);
+            packet::put_ack(&mut self.out, self.version, Ack::Received, id, reason::SUCCESS);
         }
     }
 
@@ -259,7 +257,7 @@ impl Session {
             self.unreleased = Vec::new();
         }
         let code = if known { reason::SUCCESS } else { reason::PACKET_ID_NOT_FOUND };
-        packet::put_ack(&mut self.out, self.version, Ack::PubComp, id, code);
+        packet::put_ack(&mut self.out, self.version, Ack::Complete, id, code);
     }
 
     /// Publishes the client's last word.
@@ -269,8 +267,7 @@ impl Session {
             return;
         };
         let agent = Arc::clone(&self.presence.agent);
-        let record =
-            self.record(&will.payload, timestamp.unwrap_or_else(|| agent.clock.now_ms()), None);
+        let record = self.record(&will.payload, timestamp.unwrap_or_else(|| agent.clock.now_ms()), None);
         let slot = Slot { ack: None, id: 0, short: 0, remember: false, outcome: Outcome::Pending };
         let link: &Arc<Link> = &self.presence.link;
         let token = link.begin_last(slot);

@@ -37,7 +37,7 @@ async fn an_actuation_reaches_its_device(engines: TestEngines) {
     let slash = format!("/{tenant}/d1/config");
     let mut colon = platform.connect("d1").await;
     let mut hello = platform.hello("d1").level(5);
-    hello.id = "second".to_owned();
+    hello.id = String::from("second");
     let mut five = Client::connect(platform.plain, &hello).await;
     let mut other = platform.connect("d2").await;
     let answer = colon.ask(&subscribe(1, &[(&platform.config_topic("d1"), 2)])).await;
@@ -91,7 +91,9 @@ async fn each_filter_has_its_own_verdict(engines: TestEngines) {
         assert!(client.read().await.unwrap().1.ends_with(br#"{"n":1}"#));
     }
     let mut unsubscribe = vec![0, 6];
-    filters.iter().for_each(|(filter, _)| unsubscribe.extend(text(filter)));
+    for (filter, _) in &filters {
+        unsubscribe.extend(text(filter));
+    }
     assert_eq!(client.ask(&packet(0xa2, &unsubscribe)).await, Some((0xb0, vec![0, 6])));
     platform.configure("d1", &json!({ "n": 3 })).await;
     assert!(client.is_alive().await);
@@ -101,7 +103,8 @@ async fn only_actuations_are_delivered(engines: TestEngines) {
     let platform = Platform::start(engines).await;
     let mut client = platform.connect("d1").await;
     client.ask(&subscribe(1, &[(&platform.config_topic("d1"), 0)])).await;
-    let event = |event: &str, data: Value| json!({ "event": event, "data": data, "meta": { "service": "x" } });
+    let event =
+        |event: &str, data: Value| json!({ "event": event, "data": data, "meta": { "service": "x" } });
     for (kind, data) in [
         ("create", json!({ "id": "d1", "attrs": { "1": [] } })),
         ("update", json!({ "id": "d1", "attrs": { "1": [] } })),
@@ -193,7 +196,8 @@ async fn a_slow_device_does_not_hold_up_others(engines: TestEngines) {
     let mut numbers = Vec::new();
     loop {
         let (_, content) = slow.read().await.unwrap();
-        let payload: Value = serde_json::from_slice(&content[platform.config_topic("d1").len() + 4..]).unwrap();
+        let payload: Value =
+            serde_json::from_slice(&content[platform.config_topic("d1").len() + 4..]).unwrap();
         numbers.push(payload["n"].as_u64().unwrap());
         let id = &content[platform.config_topic("d1").len() + 2..][..2];
         if numbers.len() == 16 {

@@ -69,7 +69,14 @@ async fn the_name_alone_is_enough_where_the_settings_say_so(engines: TestEngines
     let platform = Platform::start_with(engines, settings).await;
     let hello = |name: String| Hello { user: Some(name), password: None, ..Hello::new("c", "", "") };
     let tenant = &platform.tenant;
-    let mut client = Client::connect(platform.plain, &hello(format!("{tenant}:d9"))).await;
+    let mut client = eventually("the agent has heard of the tenant", || async {
+        let mut client = Client::open(platform.plain).await;
+        let answer = client.ask(&hello(format!("{tenant}:d9")).bytes()).await;
+        (answer == Some((0x20, vec![0, 0]))).then_some(client)
+    })
+    .await;
+    let stranger = hello(format!("{}:d9", fresh_tenant()));
+    assert_eq!(Client::open(platform.plain).await.refusal(&stranger).await, 5);
     client.publish(&platform.attrs("d9"), 1, r#"{"a":1}"#).await;
     assert_eq!(platform.reading().await["metadata"]["deviceid"], "d9");
     // The other form is that of credentials, and a password that is given is checked.

@@ -30,18 +30,18 @@ async fn hostile_first_packets_close_their_connection(engines: TestEngines) {
         vec![0x10, 0xff, 0xff, 0xff, 0x7f],                   // 256 MiB claimed before anybody is known
         vec![0x10, 0xff, 0xff, 0xff, 0xff, 0x01],             // a length of five bytes
         packet(0x10, text(&"x".repeat(65_000)).repeat(2).as_slice()),
-        packet(0x30, huge.as_bytes()),                        // a big first packet that is no CONNECT
-        publish(1, false, &platform.attrs("d2"), 1, "{}"),    // a publish before CONNECT
+        packet(0x30, huge.as_bytes()), // a big first packet that is no CONNECT
+        publish(1, false, &platform.attrs("d2"), 1, "{}"), // a publish before CONNECT
         packet(0xc0, &[]),
         packet(0x20, &[0, 0]),
         vec![0, 0],
         packet(0x10, &[]),
         packet(0x10, &text("MQTT")),
-        changed(9, 0xff),                                    // impossible connect flags
-        changed(9, 0xc3),                                    // reserved connect flag
-        changed(9, 0xda),                                    // a will that is not there
-        changed(4, b'X'),                                     // MXTT
-        changed(0, 0x11),                                     // reserved flags
+        changed(9, 0xff), // impossible connect flags
+        changed(9, 0xc3), // reserved connect flag
+        changed(9, 0xda), // a will that is not there
+        changed(4, b'X'), // MXTT
+        changed(0, 0x11), // reserved flags
         hello[..hello.len() - 3].iter().copied().chain([0xff; 3]).collect(),
     ];
     for (number, frame) in frames.iter().enumerate() {
@@ -67,44 +67,44 @@ async fn hostile_packets_close_their_connection(engines: TestEngines) {
         packet(0x30, &content)
     };
     let frames = [
-        (4, platform.hello("d2").bytes()),                 // a second CONNECT
-        (4, packet(0x20, &[0, 0])),                        // CONNACK
-        (4, packet(0x90, &[0, 1, 0])),                     // SUBACK
-        (4, packet(0xd0, &[])),                            // PINGRESP
-        (4, packet(0x50, &[0, 1])),                        // PUBREC for nothing
-        (4, vec![0x30, 0xff, 0xff, 0xff, 0x7f]),           // 256 MiB
-        (4, vec![0x30, 0xff, 0xff, 0xff, 0xff, 0x01]),     // a length of five bytes
-        (4, vec![0, 0]),                                   // packet type 0
-        (4, vec![0xf0, 0]),                                // packet type 15 in version 3
-        (4, raw_topic(b"")),                               // no topic
+        (4, platform.hello("d2").bytes()),             // a second CONNECT
+        (4, packet(0x20, &[0, 0])),                    // CONNACK
+        (4, packet(0x90, &[0, 1, 0])),                 // SUBACK
+        (4, packet(0xd0, &[])),                        // PINGRESP
+        (4, packet(0x50, &[0, 1])),                    // PUBREC for nothing
+        (4, vec![0x30, 0xff, 0xff, 0xff, 0x7f]),       // 256 MiB
+        (4, vec![0x30, 0xff, 0xff, 0xff, 0xff, 0x01]), // a length of five bytes
+        (4, vec![0, 0]),                               // packet type 0
+        (4, vec![0xf0, 0]),                            // packet type 15 in version 3
+        (4, raw_topic(b"")),                           // no topic
         (4, raw_topic(b"#")),
         (4, raw_topic(b"a/+/b")),
         (4, raw_topic(b"a\0b")),
         (4, raw_topic(b"\xff\xfe")),
-        (4, raw_topic(&[0xed, 0xa0, 0x80])),               // a surrogate
-        (4, packet(0x30, &[0xff, 0xff, b'a'])),            // a topic longer than its packet
+        (4, raw_topic(&[0xed, 0xa0, 0x80])),    // a surrogate
+        (4, packet(0x30, &[0xff, 0xff, b'a'])), // a topic longer than its packet
         (4, packet(0x30, &[])),
-        (4, publish(3, false, &attrs, 1, "{}")),           // QoS 3
-        (4, publish(1, false, &attrs, 0, "{}")),           // packet id 0
-        (4, publish(0, true, &attrs, 0, "{}")),            // DUP with QoS 0
-        (4, packet(0x80, &[0, 1, 0, 1, b'a', 0])),         // SUBSCRIBE with wrong flags
-        (4, packet(0x82, &[0, 1])),                        // SUBSCRIBE without a filter
-        (4, packet(0x82, &[0, 1, 0, 0, 0])),               // SUBSCRIBE with an empty filter
-        (4, packet(0x82, &[0, 1, 0, 1, b'a', 3])),         // SUBSCRIBE with QoS 3
-        (4, packet(0x82, &[0, 0, 0, 1, b'a', 0])),         // SUBSCRIBE with packet id 0
-        (4, packet(0xa2, &[0, 1])),                        // UNSUBSCRIBE without a filter
-        (4, packet(0x60, &[0, 1])),                        // PUBREL with wrong flags
-        (4, packet(0x40, &[0])),                           // half a PUBACK
-        (4, packet(0xc0, &[0])),                           // PINGREQ with content
-        (5, packet(0x30, &[0, 1, b'a', 3, 0x23, 0, 1])),   // a topic alias that was not offered
-        (5, packet(0x30, &[0, 1, b'a', 3, 0x23, 0, 0])),   // topic alias 0
-        (5, packet(0x30, &[0, 1, b'a', 2, 0x0b, 1])),      // a subscription identifier from a client
-        (5, packet(0x30, &[0, 1, b'a', 0xff, 0xff, 0x7f])), // properties longer than the packet
-        (5, packet(0x30, &[0, 1, b'a', 4, 1, 0, 1, 0])),   // a property twice
-        (5, packet(0x30, &[0, 1, b'a', 1, 0x26])),         // half a property
+        (4, publish(3, false, &attrs, 1, "{}")),               // QoS 3
+        (4, publish(1, false, &attrs, 0, "{}")),               // packet id 0
+        (4, publish(0, true, &attrs, 0, "{}")),                // DUP with QoS 0
+        (4, packet(0x80, &[0, 1, 0, 1, b'a', 0])),             // SUBSCRIBE with wrong flags
+        (4, packet(0x82, &[0, 1])),                            // SUBSCRIBE without a filter
+        (4, packet(0x82, &[0, 1, 0, 0, 0])),                   // SUBSCRIBE with an empty filter
+        (4, packet(0x82, &[0, 1, 0, 1, b'a', 3])),             // SUBSCRIBE with QoS 3
+        (4, packet(0x82, &[0, 0, 0, 1, b'a', 0])),             // SUBSCRIBE with packet id 0
+        (4, packet(0xa2, &[0, 1])),                            // UNSUBSCRIBE without a filter
+        (4, packet(0x60, &[0, 1])),                            // PUBREL with wrong flags
+        (4, packet(0x40, &[0])),                               // half a PUBACK
+        (4, packet(0xc0, &[0])),                               // PINGREQ with content
+        (5, packet(0x30, &[0, 1, b'a', 3, 0x23, 0, 1])),       // a topic alias that was not offered
+        (5, packet(0x30, &[0, 1, b'a', 3, 0x23, 0, 0])),       // topic alias 0
+        (5, packet(0x30, &[0, 1, b'a', 2, 0x0b, 1])),          // a subscription identifier from a client
+        (5, packet(0x30, &[0, 1, b'a', 0xff, 0xff, 0x7f])),    // properties longer than the packet
+        (5, packet(0x30, &[0, 1, b'a', 4, 1, 0, 1, 0])),       // a property twice
+        (5, packet(0x30, &[0, 1, b'a', 1, 0x26])),             // half a property
         (5, packet(0x82, &[0, 1, 2, 0x0b, 1, 0, 1, b'a', 0])), // a subscription identifier that was not offered
-        (5, packet(0x82, &[0, 1, 0, 0, 1, b'a', 0xc0])),   // reserved subscription options
-        (5, packet(0xf0, &[0x18, 0])),                     // AUTH that nobody asked for
+        (5, packet(0x82, &[0, 1, 0, 0, 1, b'a', 0xc0])),       // reserved subscription options
+        (5, packet(0xf0, &[0x18, 0])),                         // AUTH that nobody asked for
     ];
     for (number, (level, frame)) in frames.iter().enumerate() {
         let mut client = Client::connect(platform.plain, &platform.hello("d2").level(*level)).await;
@@ -127,13 +127,11 @@ async fn qos_2_publishes_without_an_end_are_stopped(engines: TestEngines) {
     let attrs = platform.attrs("d1");
     let mut ended = false;
     for id in 1..=2000 {
-        match client.ask(&publish(2, false, &attrs, id, "{}")).await {
-            Some((kind, _)) => assert_eq!(kind, 0x50),
-            None => {
-                ended = true;
-                break;
-            }
-        }
+        let Some((kind, _)) = client.ask(&publish(2, false, &attrs, id, "{}")).await else {
+            ended = true;
+            break;
+        };
+        assert_eq!(kind, 0x50);
     }
     assert!(ended);
     // The same one again and again is no leak.

@@ -1,4 +1,10 @@
 //! The agent as devices see it: real sockets, a real log, and stand-ins for the services that it asks.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper that fails should stop its test"
+)]
 
 mod actuation;
 mod client;

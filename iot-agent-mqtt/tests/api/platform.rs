@@ -29,8 +29,8 @@ use common::{
     testing::{TestEngines, eventually, fresh_tenant},
     wire::{Subject, Tenant, Topic},
 };
-use iot_agent_mqtt::{Config, Server};
 use futures_util::FutureExt;
+use iot_agent_mqtt::{Config, Server};
 use serde_json::{Value, json};
 
 use crate::{
@@ -142,7 +142,8 @@ impl Platform {
     pub(crate) async fn records(&self, count: usize) -> Vec<Record> {
         let mut records = Vec::new();
         while records.len() < count {
-            let batch = tokio::time::timeout(std::time::Duration::from_secs(20), self.records.next_batch(1000));
+            let batch =
+                tokio::time::timeout(std::time::Duration::from_secs(20), self.records.next_batch(1000));
             records.extend(batch.await.expect("a record in time").unwrap());
         }
         assert_eq!(records.len(), count);
@@ -231,12 +232,16 @@ async fn authenticate(
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({})));
     }
     let name = body["username"].as_str().unwrap();
-    let good = known.passwords.lock().unwrap().get(name).is_some_and(|password| body["password"] == **password);
+    let good =
+        known.passwords.lock().unwrap().get(name).is_some_and(|password| body["password"] == **password);
     if !good {
         return (StatusCode::UNAUTHORIZED, Json(json!({ "message": "The credential is invalid." })));
     }
     let (tenant, device) = name.split_once('@').unwrap();
-    (StatusCode::OK, Json(json!({ "message": "The credential is valid.", "tenant": tenant, "device": device })))
+    (
+        StatusCode::OK,
+        Json(json!({ "message": "The credential is valid.", "tenant": tenant, "device": device })),
+    )
 }
 
 async fn issue(_: Caller, State(known): State<Known>, Json(body): Json<Value>) -> (StatusCode, Json<Value>) {

@@ -23,7 +23,8 @@ async fn a_publish_is_acknowledged_and_on_the_log(engines: TestEngines) {
     let platform = Platform::start(engines).await;
     let tenant = &platform.tenant;
     let payload = r#"{"temperature": 23.50, "text":"ä"}"#;
-    for (level, topic) in [(3, platform.attrs("d1")), (4, format!("/{tenant}/d1/attrs")), (5, platform.attrs("d1"))]
+    for (level, topic) in
+        [(3, platform.attrs("d1")), (4, format!("/{tenant}/d1/attrs")), (5, platform.attrs("d1"))]
     {
         let before = platform.engines.engines.clock.now_ms();
         let mut client = Client::connect(platform.plain, &platform.hello("d1").level(level)).await;
@@ -31,7 +32,7 @@ async fn a_publish_is_acknowledged_and_on_the_log(engines: TestEngines) {
         assert_eq!(answer, Some((0x40, vec![0, 7])), "level {level}");
         let record = platform.records(1).await.remove(0);
         assert_eq!(record.key.as_deref(), Some(format!("{tenant}:d1").as_bytes()));
-        assert_eq!(record.header(header::ORIGIN).map(|origin| origin.len()), Some(16));
+        assert_eq!(record.header(header::ORIGIN).map(bytes::Bytes::len), Some(16));
         let value: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
         let arrived = value["metadata"]["timestamp"].as_i64().unwrap();
         assert!((before..=platform.engines.engines.clock.now_ms()).contains(&arrived));
@@ -45,9 +46,10 @@ async fn a_publish_is_acknowledged_and_on_the_log(engines: TestEngines) {
 async fn the_time_of_the_payload_counts(engines: TestEngines) {
     let platform = Platform::start(engines).await;
     let mut client = platform.connect("d1").await;
-    for (id, timestamp, expected) in
-        [(1, json!(1_528_226_137_452_i64), 1_528_226_137_452_i64), (2, json!("2018-06-05T19:15:37Z"), 1_528_226_137_000)]
-    {
+    for (id, timestamp, expected) in [
+        (1, json!(1_528_226_137_452_i64), 1_528_226_137_452_i64),
+        (2, json!("2018-06-05T19:15:37Z"), 1_528_226_137_000),
+    ] {
         let payload = json!({ "timestamp": timestamp }).to_string();
         client.publish(&platform.attrs("d1"), id, &payload).await;
         let reading = platform.reading().await;

@@ -3,7 +3,7 @@
 use common::testing::TestEngines;
 
 use crate::{
-    client::{Client, Hello, packet, publish},
+    client::{Client, Hello, Packet, packet, publish},
     platform::Platform,
 };
 
@@ -17,10 +17,9 @@ crate::on_both_engines!(
 );
 
 const PAYLOAD: &str = r#"{"n":1}"#;
-const ACK: Option<(u8, [u8; 2])> = Some((0x40, [0, 1]));
 
-fn is(answer: Option<(u8, Vec<u8>)>, expected: Option<(u8, [u8; 2])>) -> bool {
-    answer == expected.map(|(kind, content)| (kind, content.to_vec()))
+fn ack(kind: u8, id: u8) -> Option<Packet> {
+    Some((kind, vec![0, id]))
 }
 
 /// Publishes and dies before it has read the acknowledgement.
@@ -44,13 +43,13 @@ async fn what_this_process_remembers_is_only_acknowledged(engines: TestEngines) 
     // Again and again: each time the connection breaks before the client has seen the answer.
     for _ in 0..3 {
         let mut client = platform.connect("d1").await;
-        assert!(is(client.ask(&again).await, ACK));
+        assert_eq!(client.ask(&again).await, ack(0x40, 1));
         client.crash();
     }
     // Also within one connection, as old clients do after a while.
     let mut client = platform.connect("d1").await;
     for _ in 0..2 {
-        assert!(is(client.ask(&again).await, ACK));
+        assert_eq!(client.ask(&again).await, ack(0x40, 1));
     }
     nothing_else(&platform, &mut client).await;
 }
@@ -71,7 +70,7 @@ async fn what_is_on_the_log_is_only_acknowledged(engines: TestEngines) {
         loop {
             match client.read().await {
                 Some((0xd0, _)) => {}
-                answer => break assert!(is(answer, Some((0x40, [0, id])))),
+                answer => break assert_eq!(answer, ack(0x40, id)),
             }
         }
     }
@@ -81,7 +80,7 @@ async fn what_is_on_the_log_is_only_acknowledged(engines: TestEngines) {
     // From now on the other instance remembers it.
     client.crash();
     let mut client = Client::connect(another, &platform.hello("d1")).await;
-    assert!(is(client.ask(&again(1, 1)).await, ACK));
+    assert_eq!(client.ask(&again(1, 1)).await, ack(0x40, 1));
     nothing_else(&platform, &mut client).await;
 }
 
@@ -91,10 +90,10 @@ async fn what_never_arrived_is_produced(engines: TestEngines) {
     platform.connect("d1").await.crash();
     for hello in [platform.hello("d1"), Hello { id: "new".to_owned(), ..platform.hello("d1") }] {
         let mut client = Client::connect(platform.plain, &hello).await;
-        assert!(is(client.ask(&publish(1, true, &platform.attrs("d1"), 1, PAYLOAD)).await, ACK));
+        assert_eq!(client.ask(&publish(1, true, &platform.attrs("d1"), 1, PAYLOAD)).await, ack(0x40, 1));
         assert_eq!(platform.reading().await["attrs"]["n"], 1);
         // The packet id is used for another payload: that is another message.
-        assert!(is(client.ask(&publish(1, true, &platform.attrs("d1"), 1, r#"{"n":2}"#)).await, ACK));
+        assert_eq!(client.ask(&publish(1, true, &platform.attrs("d1"), 1, r#"{"n":2}"#)).await, ack(0x40, 1));
         assert_eq!(platform.reading().await["attrs"]["n"], 2);
         // And what is not marked is always new.
         client.publish(&platform.attrs("d1"), 1, r#"{"n":2}"#).await;
@@ -107,7 +106,7 @@ async fn another_device_is_never_mistaken(engines: TestEngines) {
     publish_and_crash(&platform, "d1", 1).await;
     // The same client id, packet id and payload.
     let mut client = platform.connect("d2").await;
-    assert!(is(client.ask(&publish(1, true, &platform.attrs("d2"), 1, PAYLOAD)).await, ACK));
+    assert_eq!(client.ask(&publish(1, true, &platform.attrs("d2"), 1, PAYLOAD)).await, ack(0x40, 1));
     assert_eq!(platform.reading().await["metadata"]["deviceid"], "d2");
 }
 
@@ -122,7 +121,7 @@ async fn a_client_that_repeats_itself_loses_nothing(engines: TestEngines) {
     // Is it the third, or a fourth that never arrived? A beat more does less harm than one less.
     for address in [platform.plain, platform.another_agent().await] {
         let mut client = Client::connect(address, &platform.hello("d1")).await;
-        assert!(is(client.ask(&publish(1, true, &platform.attrs("d1"), 1, PAYLOAD)).await, ACK));
+        assert_eq!(client.ask(&publish(1, true, &platform.attrs("d1"), 1, PAYLOAD)).await, ack(0x40, 1));
         platform.records(1).await;
         client.crash();
     }
@@ -134,8 +133,8 @@ async fn qos_2_is_recognised_too(engines: TestEngines) {
     let again = publish(2, true, &platform.attrs("d1"), 1, PAYLOAD);
     for address in [platform.plain, platform.another_agent().await] {
         let mut client = Client::connect(address, &platform.hello("d1")).await;
-        assert!(is(client.ask(&again).await, Some((0x50, [0, 1]))));
-        assert!(is(client.ask(&packet(0x62, &[0, 1])).await, Some((0x70, [0, 1]))));
+        assert_eq!(client.ask(&again).await, ack(0x50, 1));
+        assert_eq!(client.ask(&packet(0x62, &[0, 1])).await, ack(0x70, 1));
         nothing_else(&platform, &mut client).await;
     }
 }

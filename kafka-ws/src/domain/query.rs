@@ -12,7 +12,7 @@ pub(crate) struct Subscribe {
 }
 
 /// Why a query opens no socket.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BadQuery {
     /// There is no ticket.
     MissingTicket,

@@ -172,7 +172,7 @@ fn describe(der: &[u8], pem: String) -> Result<Issued, AuthorityError> {
         pem,
         fingerprint: Fingerprint::of(der),
         subject_dn: certificate.subject().to_string(),
-        serial: certificate.raw_serial().iter().map(|byte| format!("{byte:02X}")).collect(),
+        serial: hex_of(certificate.raw_serial()),
         not_before_ms: certificate.validity().not_before.timestamp() * 1000,
         not_after_ms: certificate.validity().not_after.timestamp() * 1000,
     })
@@ -193,6 +193,10 @@ fn validity(now_ms: i64, days: u32) -> (OffsetDateTime, OffsetDateTime) {
 
 fn date(ms: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+fn hex_of(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().concat()
 }
 
 fn bytes_of_hex(hex: &str) -> Vec<u8> {

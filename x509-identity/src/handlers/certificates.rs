@@ -10,8 +10,8 @@ use common::{
     http::{Caller, Problem},
     wire::{DeviceId, Tenant},
 };
-use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
 
 use super::body::{Body, schema_failure};
 use crate::{
@@ -41,18 +41,8 @@ pub(crate) struct OwnerChange {
     belongs_to: OwnerIn,
 }
 
-/// The owner that a certificate should have: `None` is a member that is not there, `Some(None)` one that is null.
-#[derive(Debug, Deserialize)]
-pub(crate) struct OwnerIn {
-    #[serde(default, deserialize_with = "present")]
-    device: Option<Option<String>>,
-    #[serde(default, deserialize_with = "present")]
-    application: Option<Option<String>>,
-}
-
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
+/// The owner that a certificate should have. A member that is null is not the same as none.
+type OwnerIn = Map<String, Value>;
 
 /// Parameters of a query string, in their order.
 type Parameters = Query<Vec<(String, String)>>;
@@ -67,7 +57,7 @@ pub(crate) async fn issue_certificate(
     State(clock): State<Clock>,
     Body(body): Body<CertificateIn>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let device = body.belongs_to.map_or(Ok(None), owner)?;
+    let device = body.belongs_to.as_ref().map_or(Ok(None), owner)?;
     let csr = only_csr(body.csr, body.certificate_chain)?;
     let request = Request::parse(&csr).map_err(|error| Problem::bad_request(error.to_string()))?;
     if let Some(name) = first_conflict(&request.claimed_names(), &names.reserved_names().await?) {
@@ -117,7 +107,7 @@ pub(crate) async fn change_owner(
     Body(body): Body<OwnerChange>,
 ) -> Result<StatusCode, Problem> {
     let fingerprint = parse(&fingerprint)?;
-    let device = owner(body.belongs_to)?;
+    let device = owner(&body.belongs_to)?;
     devices.require(&tenant, device.as_ref()).await?;
     let exists = certificates.set_device(&tenant, &fingerprint, device.as_ref(), clock.now_ms()).await?;
     if exists { Ok(StatusCode::NO_CONTENT) } else { Err(unknown(&tenant, &fingerprint)) }
@@ -164,8 +154,8 @@ fn only_csr(csr: Option<String>, chain: Option<String>) -> Result<String, Proble
     }
 }
 
-fn owner(owner: OwnerIn) -> Result<Option<DeviceId>, Problem> {
-    match (owner.device, owner.application) {
+fn owner(owner: &OwnerIn) -> Result<Option<DeviceId>, Problem> {
+    match (owner.get("device"), owner.get("application")) {
         (Some(_), Some(_)) => {
             Err(Problem::bad_request("The certificate must belong to only one type of owner."))
         }
@@ -174,9 +164,10 @@ fn owner(owner: OwnerIn) -> Result<Option<DeviceId>, Problem> {
             "Operations on certificates for applications are not authorized through this endpoint.",
         )),
         (None, None) => Err(schema_failure("belongsTo must have exactly one of: device, application")),
-        (Some(None), None) => Ok(None),
-        (Some(Some(device)), None) => {
-            DeviceId::parse(&device).map(Some).map_err(|error| schema_failure(&error.to_string()))
+        (Some(Value::Null), None) => Ok(None),
+        (Some(Value::String(device)), None) => {
+            DeviceId::parse(device).map(Some).map_err(|error| schema_failure(&error.to_string()))
         }
+        (Some(_), None) => Err(schema_failure("belongsTo.device must be a string or null")),
     }
 }

@@ -1,5 +1,4 @@
 //! Certificate signing requests, good and bad. Unit tests use them too.
-#![allow(dead_code, reason = "no user needs all of them")]
 
 use openssl::{
     asn1::{Asn1Object, Asn1OctetString},

@@ -40,7 +40,7 @@ async fn requests_that_cannot_be_certified_are_refused_with_the_reason() {
         (String::new(), UNREADABLE),
         (csr::pem("NEW CERTIFICATE REQUEST", &der), UNREADABLE),
         (csr::pem("CERTIFICATE REQUEST", &[&der[..], b"more"].concat()), UNREADABLE),
-        (csr::pem("CERTIFICATE REQUEST", &[0x30; 60_000]), UNREADABLE),
+        (csr::pem("CERTIFICATE REQUEST", &vec![0x30; 60_000]), UNREADABLE),
         ("\u{0}\u{1}".repeat(1000), UNREADABLE),
     ];
     for stack in Stack::both().await {

@@ -1,10 +1,11 @@
 //! What OpenSSL says about what the service signs.
 
 use openssl::{
+    hash::MessageDigest,
     stack::Stack,
     x509::{
-        CrlStatus, X509, X509Crl, X509PurposeId, X509StoreContext, store::X509StoreBuilder,
-        verify::X509VerifyParam,
+        CrlStatus, X509, X509Crl, X509PurposeId, X509StoreContext, X509StoreContextRef,
+        store::X509StoreBuilder, verify::X509VerifyParam,
     },
 };
 
@@ -26,7 +27,7 @@ pub(crate) fn is_trusted(ca: &str, pem: &str, purpose: X509PurposeId, host: Opti
     store.set_param(&param).unwrap();
     let mut context = X509StoreContext::new().unwrap();
     context
-        .init(&store.build(), &parse(pem), &Stack::new().unwrap(), |context| context.verify_cert())
+        .init(&store.build(), &parse(pem), &Stack::new().unwrap(), X509StoreContextRef::verify_cert)
         .unwrap()
 }
 
@@ -35,4 +36,10 @@ pub(crate) fn is_revoked(ca: &str, crl: &str, pem: &str) -> bool {
     let list = X509Crl::from_pem(crl.as_bytes()).unwrap();
     assert!(list.verify(&parse(ca).public_key().unwrap()).unwrap(), "the list is signed by the authority");
     matches!(list.get_by_cert(&parse(pem)), CrlStatus::Revoked(_))
+}
+
+/// SHA-256 of a certificate, as the service writes it.
+pub(crate) fn fingerprint(pem: &str) -> String {
+    let digest = parse(pem).digest(MessageDigest::sha256()).unwrap();
+    digest.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
 }

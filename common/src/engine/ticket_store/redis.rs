@@ -27,8 +27,8 @@ struct Line {
 }
 
 impl RedisTickets {
-    const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-    const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
+    const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+    const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, TicketError> {
         let client = Client::open(settings.url.as_str()).map_err(|error| told(&error))?;

@@ -17,14 +17,14 @@ pub(super) fn subscribe(own: &Identity, filter: &str) -> Option<Inbox> {
     matches!(rest, "/config" | "/config/#").then_some(inbox)
 }
 
-pub(super) fn deliver<'a>(own: &Identity, inbox: Inbox, event: Event<'a>) -> Option<Message<'a>> {
+pub(super) fn deliver<'a>(own: &Identity, inbox: Inbox, event: Event<'a>) -> Message<'a> {
     let Identity { tenant, device } = own;
     let topic = match inbox {
         Inbox::ColonConfig => format!("{tenant}:{device}/config"),
         Inbox::SlashConfig => format!("/{tenant}/{device}/config"),
     };
     match event {
-        Event::Configure { attrs } => Some(Message { topic, payload: attrs }),
+        Event::Configure { attrs } => Message { topic, payload: attrs },
     }
 }
 
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn an_actuation_is_told_under_the_name_that_was_subscribed() {
         let event = Event::Configure { attrs: r#"{"led":"on"}"# };
-        let delivered = |inbox| deliver(&own(), inbox, event).unwrap();
+        let delivered = |inbox| deliver(&own(), inbox, event);
         let expected = |topic: &str| Message { topic: topic.to_owned(), payload: r#"{"led":"on"}"# };
         assert_eq!(delivered(Inbox::ColonConfig), expected("admin:a1b2c3/config"));
         assert_eq!(delivered(Inbox::SlashConfig), expected("/admin/a1b2c3/config"));

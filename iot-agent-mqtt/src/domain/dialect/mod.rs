@@ -57,7 +57,7 @@ impl Dialect {
     }
 
     /// How an event is told to a device that has subscribed to `inbox`.
-    pub(crate) fn deliver<'a>(self, own: &Identity, inbox: Inbox, event: Event<'a>) -> Option<Message<'a>> {
+    pub(crate) fn deliver<'a>(self, own: &Identity, inbox: Inbox, event: Event<'a>) -> Message<'a> {
         match self {
             Self::Dojot => dojot::deliver(own, inbox, event),
         }

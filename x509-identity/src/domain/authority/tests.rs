@@ -2,7 +2,8 @@ use openssl::{
     asn1::Asn1Time,
     stack::Stack,
     x509::{
-        X509, X509Crl, X509PurposeId, X509StoreContext, store::X509StoreBuilder, verify::X509VerifyParam,
+        X509, X509Crl, X509PurposeId, X509StoreContext, X509StoreContextRef, store::X509StoreBuilder,
+        verify::X509VerifyParam,
     },
 };
 use x509_parser::extensions::ParsedExtension;
@@ -31,7 +32,7 @@ fn is_trusted(authority: &Authority, issued: &Issued, purpose: X509PurposeId) ->
     let certificate = X509::from_pem(issued.pem.as_bytes()).unwrap();
     let mut context = X509StoreContext::new().unwrap();
     context
-        .init(&store.build(), &certificate, &Stack::new().unwrap(), |context| context.verify_cert())
+        .init(&store.build(), &certificate, &Stack::new().unwrap(), X509StoreContextRef::verify_cert)
         .unwrap()
 }
 

@@ -90,7 +90,7 @@ fn what_is_no_request_is_unreadable() {
         &pem("CERTIFICATE REQUEST", b"garbage"),
         &pem("CERTIFICATE REQUEST", &trailing),
         &pem("CERTIFICATE REQUEST", &der[..der.len() - 1]),
-        &pem("CERTIFICATE REQUEST", &[0; 60_000]),
+        &pem("CERTIFICATE REQUEST", &vec![0; 60_000]),
         &format!("{good}{good}"),
         &format!("{good}more"),
         &format!("less\n{good}"),
