@@ -59,12 +59,15 @@ async fn publishers_wait_while_kafka_is_away() {
     };
     let (outcome, ()) = tokio::join!(publishing, outage);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    until("every number once", || async {
-        let mut stored = api.history(&device, "number", 10_000).await;
-        let total = stored.len();
-        stored.sort_by_key(serde_json::Value::as_u64);
-        stored.dedup();
-        stored.len() == 2000 && total == 2000
-    })
-    .await;
+    let mut stored = Vec::new();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let mut backoff = common::backoff::Backoff::default();
+    while stored.len() < 2000 && tokio::time::Instant::now() < deadline {
+        stored = api.history(&device, "number", 10_000).await;
+        backoff.wait().await;
+    }
+    let total = stored.len();
+    stored.sort_by_key(serde_json::Value::as_u64);
+    stored.dedup();
+    assert_eq!((stored.len(), total), (2000, 2000), "different numbers and stored samples");
 }

@@ -1,6 +1,9 @@
 //! One tail for many listeners: a topic is read from its first listener to its last.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+};
 
 use tokio::sync::Mutex;
 
@@ -11,11 +14,16 @@ use crate::{shutdown::Shutdown, wire::Topic};
 #[derive(Clone)]
 pub struct SharedTail {
     tail: Arc<Tail>,
-    /// The lock is held while a topic is added to the tail or removed from it, so that the two never overtake each
-    /// other.
-    listeners: Arc<Mutex<HashMap<Topic, usize>>>,
+    /// Never locked across an await.
+    listeners: Arc<std::sync::Mutex<HashMap<Topic, Arc<Listeners>>>>,
     shutdown: Shutdown,
 }
+
+/// How many listen to a topic; `None` when it is off the tail for good and somebody else counts anew.
+///
+/// The lock is held while the topic is added to the tail or removed from it, so that the two never overtake each
+/// other; other topics do not wait.
+type Listeners = Mutex<Option<usize>>;
 
 /// Keeps a topic on the tail until it is dropped.
 pub struct TailLease {
@@ -31,13 +39,20 @@ impl SharedTail {
 
     /// Adds a listener to a topic. When it returns, every record that is appended later will be seen.
     pub async fn listen(&self, topic: &Topic) -> Result<TailLease, LogError> {
-        let mut listeners = self.listeners.lock().await;
-        let count = listeners.get(topic).copied().unwrap_or_default();
-        if count == 0 {
-            self.tail.add(topic, Start::End).await?;
+        loop {
+            let listeners = self.listeners_of(topic);
+            let mut count = listeners.lock().await;
+            let Some(known) = *count else { continue };
+            if known == 0
+                && let Err(error) = self.tail.add(topic, Start::End).await
+            {
+                self.forget(topic);
+                *count = None;
+                return Err(error);
+            }
+            *count = Some(known + 1);
+            return Ok(TailLease { of: self.clone(), topic: topic.clone() });
         }
-        listeners.insert(topic.clone(), count + 1);
-        Ok(TailLease { of: self.clone(), topic: topic.clone() })
     }
 
     /// Waits for records and returns between 1 and `max` of them. One task reads at a time. Safe to cancel.
@@ -46,14 +61,25 @@ impl SharedTail {
     }
 
     async fn leave(&self, topic: &Topic) {
-        let mut listeners = self.listeners.lock().await;
-        match listeners.get_mut(topic) {
-            Some(count) if *count > 1 => *count -= 1,
+        let listeners = self.listeners_of(topic);
+        let mut count = listeners.lock().await;
+        match *count {
+            Some(known) if known > 1 => *count = Some(known - 1),
             _ => {
-                listeners.remove(topic);
                 self.tail.remove(topic);
+                self.forget(topic);
+                *count = None;
             }
         }
+    }
+
+    fn listeners_of(&self, topic: &Topic) -> Arc<Listeners> {
+        let mut all = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(topic.clone()).or_insert_with(|| Arc::new(Mutex::new(Some(0)))))
+    }
+
+    fn forget(&self, topic: &Topic) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
     }
 }
 

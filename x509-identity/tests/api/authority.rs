@@ -36,7 +36,8 @@ async fn instances_that_start_at_once_share_one_authority() {
     for mut stack in Stack::engines().await {
         let tenant = fresh_tenant();
         let (first, second) = tokio::join!(stack.start_with(config()), stack.start_with(config()));
-        stack.ready().await;
+        stack.ready(&first).await;
+        stack.ready(&second).await;
         stack.base = first;
         let ca = stack.ca(&tenant).await;
         let (issued, _) = stack.issue(&tenant, None).await;

@@ -105,7 +105,7 @@ async fn devices_need_not_exist_where_the_operator_says_so() {
         let mut config = config();
         config.check_device_exists = false;
         stack.base = stack.start_with(config).await;
-        stack.ready().await;
+        stack.ready(&stack.base).await;
         let tenant = fresh_tenant();
         let (fingerprint, _) = stack.issue(&tenant, Some("unknown")).await;
         assert_eq!(stack.owner(&fingerprint).await, Some((tenant.to_string(), "unknown".to_owned())));

@@ -72,7 +72,7 @@ impl Stack {
     /// Starts an instance of the service and waits until it is ready. Returns its address.
     pub(crate) async fn start(&self) -> String {
         let base = self.start_with(config()).await;
-        self.ready().await;
+        self.ready(&base).await;
         base
     }
 
@@ -83,9 +83,16 @@ impl Stack {
         base
     }
 
-    pub(crate) async fn ready(&self) {
-        eventually("the service is ready", || async { self.test.engines.readiness.is_ready().then_some(()) })
-            .await;
+    /// Waits until an instance has the authority, which is the last thing to come.
+    pub(crate) async fn ready(&self, base: &str) {
+        let caller = user_of(&Tenant::management());
+        eventually("the service is ready", || async {
+            let request = self.test.request(Method::GET, base, "/api/v1/ca", &caller);
+            (answer(request).await.0 == 200).then_some(())
+        })
+        .await;
+        let missing = self.test.engines.readiness.missing();
+        assert!(missing.is_empty(), "{missing:?}");
     }
 
     /// Stops everything and removes the database.
