@@ -41,7 +41,7 @@ pub(crate) async fn issue_server_certificate(
     let bad_request = |error: RequestError| Problem::bad_request(error.to_string());
     let mut request = Request::parse(&body.csr).map_err(bad_request)?;
     request.add_host_names(&body.hostnames).map_err(bad_request)?;
-    // In this order: from the moment the certificate exists no device can get one with its names.
+    // Before the certificate exists: no device that asks from now on gets its names.
     repository.reserve(&request.claimed_names()).await?;
     let issued = authority.issue(request, clock.now_ms()).await?;
     let body = json!({ "certificatePem": issued.pem, "caPem": authority.get()?.certificate_pem() });

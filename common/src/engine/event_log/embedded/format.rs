@@ -102,11 +102,11 @@ impl Decoder {
     /// Goes on to the first record that is not older than `timestamp_ms`.
     pub(super) fn skip_older(&mut self, timestamp_ms: i64) -> Result<(), LogError> {
         while !self.is_empty() {
-            let timestamp = (&mut self.rest.clone().slice(LENGTH.min(self.rest.len())..)).try_get_i64_le();
-            if timestamp.map_err(|_| damaged())? >= timestamp_ms {
+            let mut ahead = self.clone();
+            if ahead.take()?.try_get_i64_le().map_err(|_| damaged())? >= timestamp_ms {
                 break;
             }
-            self.take()?;
+            *self = ahead;
         }
         Ok(())
     }

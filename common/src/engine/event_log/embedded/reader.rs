@@ -141,8 +141,8 @@ impl Ready {
                     return Ok(Some((interest, from, head)));
                 }
                 Err(error) => {
-                    lock(&self.interests).push_front(interest);
-                    // What was read before the damage is handed out first.
+                    // Other topics go on.
+                    lock(&self.interests).push_back(interest);
                     return if collection.records.is_empty() { Err(error) } else { Ok(None) };
                 }
             }

@@ -33,12 +33,11 @@ impl EmbeddedTail {
         let unknown = || LogError::UnknownTopic(topic.to_string());
         let log = shared.topic(topic).ok_or_else(unknown)?;
         let from = match start {
-            Start::End => From::Head,
             Start::At(timestamp_ms) if !self.has(&log) => {
                 let (start, head) = (log.start(), log.head());
                 From::Offset(shared.store.offset_at(log.number, start, head, timestamp_ms).await?)
             }
-            Start::At(_) => From::Head,
+            Start::End | Start::At(_) => From::Head,
         };
         let mut interests = lock(&self.interests);
         if interests.get(topic).is_some_and(|present| present.topic.number == log.number) {

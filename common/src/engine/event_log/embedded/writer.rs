@@ -116,20 +116,27 @@ impl Writer {
         let Work { appends, requests, .. } = work;
         self.latest_ts = self.shared.clock.now_ms().max(self.latest_ts);
         let (batches, deliveries) = Batches::put_together(appends, self.latest_ts);
+        let began = Instant::now();
         match self.transact_at_last(&batches.rows(), &requests).await {
             Ok(effects) => {
+                metrics::histogram!("embedded_log_transaction_seconds").record(began.elapsed());
+                metrics::counter!("embedded_log_records_total").increment(deliveries.len() as u64);
                 self.appended(batches);
                 self.apply(effects);
                 for (delivery, position) in deliveries {
                     delivery.complete(Ok(position));
                 }
-                requests.into_iter().for_each(|request| request.done());
+                for request in requests {
+                    request.done();
+                }
             }
             Err(error) => {
                 for (delivery, _) in deliveries {
                     delivery.complete(Err(error.clone()));
                 }
-                requests.into_iter().for_each(|request| request.failed(&error));
+                for request in requests {
+                    request.failed(&error);
+                }
             }
         }
         self.shared.queue.give_back(room);
@@ -187,7 +194,7 @@ impl Writer {
                     }
                 }
                 Request::Commit { group, offsets, .. } => {
-                    changes.commit_offsets(&group.name, offsets).await?
+                    changes.commit_offsets(&group.name, offsets).await?;
                 }
             }
         }

@@ -1,5 +1,10 @@
 //! What librdkafka tells beside records goes to our log.
 
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
 use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
@@ -9,8 +14,10 @@ use rdkafka::{
 use tracing::{debug, info, warn};
 
 /// The context of clients that need no other.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Quiet;
+#[derive(Debug, Default)]
+pub(super) struct Quiet {
+    journal: Journal,
+}
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -18,11 +25,18 @@ impl ClientContext for Quiet {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        report(&error, reason);
+        self.journal.report(&error, reason);
     }
 }
 
 impl ConsumerContext for Quiet {}
+
+/// What one client has to tell, without repeating itself.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    /// When it was last told that all brokers are away.
+    outage: Mutex<Option<Instant>>,
+}
 
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
@@ -38,17 +52,32 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     }
 }
 
-pub(super) fn report(error: &KafkaError, reason: &str) {
-    match error.rdkafka_error_code() {
-        // One of many attempts; that no broker is left is the news.
-        Some(
-            RDKafkaErrorCode::BrokerTransportFailure
-            | RDKafkaErrorCode::Resolve
-            | RDKafkaErrorCode::OperationTimedOut
-            | RDKafkaErrorCode::PartitionEOF,
-        ) => debug!(reason, "kafka"),
-        // Subscriptions to what does not exist yet, or not any more, are in order.
-        Some(code) if super::is_unknown_topic(code) => debug!(reason, "kafka"),
-        _ => warn!(%error, reason, "kafka"),
+impl Journal {
+    const REPEAT_AFTER: Duration = Duration::from_secs(30);
+
+    pub(super) fn report(&self, error: &KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            // One of many attempts; that no broker is left is the news.
+            Some(
+                RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::PartitionEOF,
+            ) => debug!(reason, "kafka"),
+            // It is told again with every attempt to connect.
+            Some(RDKafkaErrorCode::AllBrokersDown) if !self.is_news() => debug!(reason, "kafka"),
+            // Subscriptions to what does not exist yet, or not any more, are in order.
+            Some(code) if super::is_unknown_topic(code) => debug!(reason, "kafka"),
+            _ => warn!(%error, reason, "kafka"),
+        }
+    }
+
+    fn is_news(&self) -> bool {
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = outage.is_none_or(|told| told.elapsed() >= Self::REPEAT_AFTER);
+        if is_news {
+            *outage = Some(Instant::now());
+        }
+        is_news
     }
 }

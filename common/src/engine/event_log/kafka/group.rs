@@ -13,7 +13,11 @@ use rdkafka::{
 };
 use tracing::{debug, warn};
 
-use super::{KafkaLog, KafkaSettings, consumer_config, context, is_unknown_topic, log_error, record};
+use super::{
+    KafkaLog, KafkaSettings, consumer_config,
+    context::{self, Journal},
+    is_unknown_topic, log_error, record,
+};
 use crate::{
     backoff::Backoff,
     engine::event_log::{LogError, Record},
@@ -27,6 +31,7 @@ type Offsets = HashMap<(Topic, i32), i64>;
 /// not be set back.
 #[derive(Default)]
 pub(super) struct Member {
+    journal: Journal,
     handed_out: Mutex<Offsets>,
 }
 
@@ -36,7 +41,7 @@ impl ClientContext for Member {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        context::report(&error, reason);
+        self.journal.report(&error, reason);
     }
 }
 
@@ -80,8 +85,8 @@ impl KafkaGroup {
             // A member that comes or goes does not make the others stop.
             .set("partition.assignment.strategy", "cooperative-sticky")
             // How soon others take over after a crash.
-            .set("session.timeout.ms", "8000")
-            .set("heartbeat.interval.ms", "2000")
+            .set("session.timeout.ms", "6000")
+            .set("heartbeat.interval.ms", "1500")
             // A member may work at a batch this long, for example while its store is away.
             .set("max.poll.interval.ms", "300000")
             // How soon topics are found that did not exist when they were subscribed to.
@@ -180,8 +185,7 @@ impl Commit {
                 RDKafkaErrorCode::RebalanceInProgress
                 | RDKafkaErrorCode::NotCoordinator
                 | RDKafkaErrorCode::CoordinatorLoadInProgress
-                | RDKafkaErrorCode::CoordinatorNotAvailable
-                | RDKafkaErrorCode::WaitingForCoordinator,
+                | RDKafkaErrorCode::CoordinatorNotAvailable,
             ) => Ok(Self::Again(log_error(error))),
             _ => Err(log_error(error)),
         }

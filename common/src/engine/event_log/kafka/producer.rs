@@ -12,7 +12,11 @@ use rdkafka::{
 use tokio::sync::Semaphore;
 use tracing::error;
 
-use super::{KafkaLog, KafkaSettings, blocking, client_config, context, is_unknown_topic, log_error};
+use super::{
+    KafkaLog, KafkaSettings, blocking, client_config,
+    context::{self, Journal},
+    is_unknown_topic, log_error,
+};
 use crate::{
     backoff::Backoff,
     engine::event_log::{Delivery, LogError, NewRecord, Position},
@@ -29,6 +33,7 @@ pub(super) struct InFlight {
 /// Receives the delivery reports, in librdkafka's thread.
 pub(super) struct Reports {
     room: Arc<Semaphore>,
+    journal: Journal,
 }
 
 impl ClientContext for Reports {
@@ -37,7 +42,7 @@ impl ClientContext for Reports {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        context::report(&error, reason);
+        self.journal.report(&error, reason);
     }
 }
 
@@ -185,7 +190,10 @@ fn start_client(settings: &KafkaSettings, room: &Arc<Semaphore>) -> Result<Clien
         // A topic that is not there is reported after this time, unless it was created a moment ago.
         .set("topic.metadata.propagation.max.ms", "3000")
         .set("topic.metadata.refresh.interval.ms", "30000");
-    ThreadedProducer::from_config_and_context(&config, Reports { room: Arc::clone(room) })
+    ThreadedProducer::from_config_and_context(
+        &config,
+        Reports { room: Arc::clone(room), journal: Journal::default() },
+    )
 }
 
 fn kafka_record(record: &NewRecord, in_flight: Box<InFlight>) -> BaseRecord<'_, [u8], [u8], Box<InFlight>> {

@@ -64,10 +64,11 @@ fn verdict(error: KafkaError) -> Result<(), LogError> {
         // Topics that do not exist yet, or not any more.
         Some(code) if is_unknown_topic(code) => debug!(%error, "a topic is not there"),
         Some(
-            RDKafkaErrorCode::BrokerTransportFailure
+            RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::BrokerTransportFailure
             | RDKafkaErrorCode::Resolve
             | RDKafkaErrorCode::OperationTimedOut,
-        ) => debug!(%error, "a broker is away"),
+        ) => debug!(%error, "brokers are away"),
         Some(
             RDKafkaErrorCode::PollExceeded
             | RDKafkaErrorCode::OffsetOutOfRange

@@ -21,12 +21,14 @@ use crate::{
 
 type Client = StreamConsumer<Quiet>;
 
+/// Topics by name, with the numbers of their partitions.
+type Assigned = HashMap<Box<str>, (Topic, Vec<i32>)>;
+
 /// A reader of everything.
 pub struct KafkaTail {
     /// None only while it is dropped.
     consumer: Option<Arc<Client>>,
-    /// Topics with the numbers of their partitions.
-    topics: Mutex<HashMap<Box<str>, (Topic, Vec<i32>)>>,
+    topics: Mutex<Assigned>,
 }
 
 impl KafkaTail {
@@ -35,7 +37,8 @@ impl KafkaTail {
 
     pub(super) fn start(settings: &KafkaSettings) -> Result<Self, LogError> {
         let config = consumer_config(settings, Self::GROUP);
-        let consumer = StreamConsumer::from_config_and_context(&config, Quiet).map_err(log_error)?;
+        let consumer =
+            StreamConsumer::from_config_and_context(&config, Quiet::default()).map_err(log_error)?;
         Ok(Self { consumer: Some(Arc::new(consumer)), topics: Mutex::default() })
     }
 
@@ -82,7 +85,7 @@ impl KafkaTail {
         .await
     }
 
-    fn topics(&self) -> MutexGuard<'_, HashMap<Box<str>, (Topic, Vec<i32>)>> {
+    fn topics(&self) -> MutexGuard<'_, Assigned> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
