@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-use crate::{SERVICE, config::Config, domain::identity::Identity, packet::Refusal};
+use crate::{SERVICE, config::Config, domain::identity::Identity, link::Login, packet::Refusal};
 
 /// What a client shows.
 pub(crate) enum Credentials {
@@ -24,6 +24,15 @@ pub(crate) enum Credentials {
     Password { user: String, password: String },
     /// A certificate that the TLS handshake has verified: SHA-256, upper-case hex pairs joined by colons.
     Certificate { fingerprint: String },
+}
+
+/// Whose credentials they are, and how that was proved.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Identified {
+    /// The device.
+    pub(crate) identity: Identity,
+    /// The proof.
+    pub(crate) login: Login,
 }
 
 /// See the module.
@@ -45,6 +54,9 @@ struct PasswordIn<'a> {
 struct OwnerOut {
     tenant: String,
     device: String,
+    /// When the password was issued; certificates have none.
+    #[serde(default)]
+    issued: i64,
 }
 
 impl Authenticator {
@@ -58,11 +70,13 @@ impl Authenticator {
     }
 
     /// The device that the credentials belong to.
-    pub(crate) async fn identify(&self, credentials: &Credentials) -> Result<Identity, Refusal> {
+    pub(crate) async fn identify(&self, credentials: &Credentials) -> Result<Identified, Refusal> {
         let asked = async {
             let _slot = self.slots.acquire().await.map_err(|_| Refusal::Unavailable)?;
             match credentials {
-                Credentials::Name(identity) => Ok(identity.clone()),
+                Credentials::Name(identity) => {
+                    Ok(Identified { identity: identity.clone(), login: Login::Anonymous })
+                }
                 Credentials::Password { user, password } => self.owner_of_password(user, password).await,
                 Credentials::Certificate { fingerprint } => self.owner_of_certificate(fingerprint).await,
             }
@@ -73,21 +87,27 @@ impl Authenticator {
         })
     }
 
-    async fn owner_of_password(&self, user: &str, password: &str) -> Result<Identity, Refusal> {
+    async fn owner_of_password(&self, user: &str, password: &str) -> Result<Identified, Refusal> {
         let path = "/basic-auth/v1/internal/authentication";
         let body = PasswordIn { username: user, password };
         let answer = self.client.post(Service::DeviceManager, path, &self.caller, &body).await;
-        Self::owner(answer, &[401], Refusal::Credentials)
+        let (identity, issued_ms) = Self::owner(answer, &[401], Refusal::Credentials)?;
+        Ok(Identified { identity, login: Login::Password { issued_ms } })
     }
 
-    async fn owner_of_certificate(&self, fingerprint: &str) -> Result<Identity, Refusal> {
+    async fn owner_of_certificate(&self, fingerprint: &str) -> Result<Identified, Refusal> {
         let path = format!("/internal/api/v1/certificates/{fingerprint}");
         let answer = self.client.get(Service::X509Identity, &path, &self.caller).await;
-        Self::owner(answer, &[404], Refusal::NotAuthorized)
+        let (identity, _) = Self::owner(answer, &[404], Refusal::NotAuthorized)?;
+        Ok(Identified { identity, login: Login::Certificate(fingerprint.into()) })
     }
 
     /// An answer that does not clearly say yes or no is no answer.
-    fn owner(answer: Result<OwnerOut, CallError>, no: &[u16], refusal: Refusal) -> Result<Identity, Refusal> {
+    fn owner(
+        answer: Result<OwnerOut, CallError>,
+        no: &[u16],
+        refusal: Refusal,
+    ) -> Result<(Identity, i64), Refusal> {
         let owner = match answer {
             Ok(owner) => owner,
             Err(CallError::Refused { status, .. }) if no.contains(&status.as_u16()) => return Err(refusal),
@@ -97,7 +117,7 @@ impl Authenticator {
             }
         };
         match (Tenant::parse(&owner.tenant), DeviceId::parse(&owner.device)) {
-            (Ok(tenant), Ok(device)) => Ok(Identity { tenant, device }),
+            (Ok(tenant), Ok(device)) => Ok((Identity { tenant, device }, owner.issued)),
             // A certificate may belong to an application: it is no device.
             _ => Err(refusal),
         }

@@ -94,8 +94,30 @@ struct Subjected<'a> {
 
 #[derive(Deserialize)]
 struct CredentialsEvent<'a> {
+    #[serde(default)]
+    metadata: CredentialsMetadata,
     #[serde(borrow)]
     data: CredentialsData<'a>,
+}
+
+#[derive(Deserialize)]
+struct CredentialsMetadata {
+    /// When it happened, milliseconds since the epoch.
+    #[serde(default = "CredentialsMetadata::later_than_all")]
+    ts: i64,
+}
+
+impl CredentialsMetadata {
+    /// An event that does not say when it happened ends every session: to connect again is no harm.
+    fn later_than_all() -> i64 {
+        i64::MAX
+    }
+}
+
+impl Default for CredentialsMetadata {
+    fn default() -> Self {
+        Self { ts: Self::later_than_all() }
+    }
 }
 
 #[derive(Deserialize)]
@@ -291,12 +313,17 @@ impl Control {
 
     fn take_credentials_event(&self, record: &Record) -> serde_json::Result<()> {
         let event: CredentialsEvent<'_> = serde_json::from_slice(&record.value)?;
-        // `create` replaces the password that there was.
+        // `create` replaces the password that there was. A device that was quick has logged in with the new one already,
+        // which was issued at the time that the event carries.
         if !matches!(&*event.data.opr, "create" | "delete") {
             return Ok(());
         }
         let Ok(device) = DeviceId::parse(&event.data.device) else { return Ok(()) };
-        self.close_device(record.topic.tenant(), &device, |link| link.login == Login::Password);
+        let is_delete = event.data.opr == "delete";
+        self.close_device(record.topic.tenant(), &device, |link| match link.login {
+            Login::Password { issued_ms } => is_delete || issued_ms < event.metadata.ts,
+            Login::Anonymous | Login::Certificate(_) => false,
+        });
         Ok(())
     }
 

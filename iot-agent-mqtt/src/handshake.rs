@@ -22,7 +22,7 @@ use crate::{
         dialect::Dialect,
         identity::{Identity, UserName},
     },
-    link::{Link, Login},
+    link::Link,
     metrics::refused,
     packet::{self, Broken, Connect, Refusal, Version, Welcome},
     session::{Session, Start},
@@ -135,12 +135,13 @@ async fn welcome(agent: &Arc<Agent>, hello: &Hello) -> Result<Welcomed, Refusal>
     if connect.authentication_method {
         return Err(Refusal::AuthenticationMethod);
     }
-    let (credentials, login) = credentials(agent, hello)?;
+    let credentials = credentials(agent, hello)?;
     let generation = agent.control.generation();
-    let own = agent.authenticator.identify(&credentials).await?;
+    let identified = agent.authenticator.identify(&credentials).await?;
+    let own = &identified.identity;
     let dialect = Dialect::Dojot;
     if let Some(will) = &connect.will {
-        dialect.publish(&own, &will.topic).ok_or(Refusal::NotAuthorized)?;
+        dialect.publish(own, &will.topic).ok_or(Refusal::NotAuthorized)?;
     }
     let unavailable = |error: anyhow::Error| {
         warn!(tenant = %own.tenant, error = format!("{error:#}"), "a client cannot be accepted now");
@@ -154,12 +155,14 @@ async fn welcome(agent: &Arc<Agent>, hello: &Hello) -> Result<Welcomed, Refusal>
     let (watching, topic) = within(agent, prepared).await.map_err(unavailable)?;
     let assigned_client_id = connect.client_id.is_empty();
     let client_id = if assigned_client_id { random_client_id() } else { connect.client_id.clone() };
-    let link = Arc::new(Link::new(own.clone(), &client_id, login, dialect));
+    let link = Arc::new(Link::new(own.clone(), &client_id, identified.login.clone(), dialect));
     agent.sessions.enter(&link).map_err(|_| Refusal::Quota)?;
     let presence = Presence::new(agent, link, watching);
     // Something happened since the client was looked up that could have ended its rights: from here on events
     // find the session, so one more look is enough.
-    if agent.control.generation() != generation && agent.authenticator.identify(&credentials).await? != own {
+    if agent.control.generation() != generation
+        && agent.authenticator.identify(&credentials).await? != identified
+    {
         return Err(Refusal::NotAuthorized);
     }
     within(agent, take_over(&presence.link)).await.map_err(unavailable)?;
@@ -173,25 +176,24 @@ async fn within<T>(agent: &Agent, work: impl Future<Output = anyhow::Result<T>>)
     tokio::time::timeout(agent.config.lookup_timeout(), work).await.context("it took too long")?
 }
 
-fn credentials(agent: &Agent, hello: &Hello) -> Result<(Credentials, Login), Refusal> {
+fn credentials(agent: &Agent, hello: &Hello) -> Result<Credentials, Refusal> {
     if let Some(Peer { fingerprint, .. }) = &hello.peer {
         // The user name means nothing here: the certificate says who it is.
-        let login = Login::Certificate(fingerprint.as_str().into());
-        return Ok((Credentials::Certificate { fingerprint: fingerprint.clone() }, login));
+        return Ok(Credentials::Certificate { fingerprint: fingerprint.clone() });
     }
     let name = hello.connect.user.as_deref().ok_or(Refusal::NotAuthorized)?;
     let name = UserName::parse(name).ok_or(Refusal::Credentials)?;
     match &hello.connect.password {
         Some(password) => {
             let password = String::from_utf8(password.to_vec()).map_err(|_| Refusal::Credentials)?;
-            Ok((Credentials::Password { user: name.normalised(), password }, Login::Password))
+            Ok(Credentials::Password { user: name.normalised(), password })
         }
         // Only of tenants that exist: nobody else vouches for the name, and topics would be made for it.
         None if agent.config.allow_anonymous_dojot
             && name.colon
             && agent.control.knows(&name.identity.tenant) =>
         {
-            Ok((Credentials::Name(name.identity), Login::Anonymous))
+            Ok(Credentials::Name(name.identity))
         }
         None => Err(Refusal::NotAuthorized),
     }

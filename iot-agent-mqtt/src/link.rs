@@ -27,8 +27,8 @@ use crate::{
 pub(crate) enum Login {
     /// It did not: `allow_anonymous_dojot`.
     Anonymous,
-    /// By a password.
-    Password,
+    /// By a password that was issued at this time (milliseconds since the epoch).
+    Password { issued_ms: i64 },
     /// By a certificate with this SHA-256 fingerprint.
     Certificate(Box<str>),
 }

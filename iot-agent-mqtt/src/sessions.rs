@@ -153,7 +153,7 @@ mod tests {
 
     fn link(user: &str, client: &str) -> Arc<Link> {
         let own = UserName::parse(user).unwrap().identity;
-        Arc::new(Link::new(own, client, Login::Password, Dialect::Dojot))
+        Arc::new(Link::new(own, client, Login::Password { issued_ms: 0 }, Dialect::Dojot))
     }
 
     fn remember_something(link: &Link) {

@@ -29,10 +29,8 @@ pub(crate) async fn create_credential(
     let password = generate_password();
     let hash = hash(&password).map_err(Error::internal)?;
     let mut change = store.change(&tenant).await?;
-    if !change.put_credential(&id, &hash).await? {
-        return Err(Error::InvalidDevice);
-    }
-    change.publish(vec![events::credential(&tenant, id.as_str(), "create", change.now_ms)?]).await?;
+    let issued_ms = change.put_credential(&id, &hash).await?.ok_or(Error::InvalidDevice)?;
+    change.publish(vec![events::credential(&tenant, id.as_str(), "create", issued_ms)?]).await?;
     change.commit().await?;
     let username = user_name(&tenant, &id);
     let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("{username}:{password}")));
@@ -48,7 +46,8 @@ pub(crate) struct Login {
     password: String,
 }
 
-/// Tells an agent whether a device is what it says. The hash takes a tenth of a millisecond, see
+/// Tells an agent whether a device is what it says, and when the password was issued: the event that announces a password
+/// carries the same time, so the agent can tell sessions with this one from sessions with an older one. The hash takes a tenth of a millisecond, see
 /// [`crate::domain::credential`], so it is computed here and not on another thread.
 pub(crate) async fn authenticate_device(
     ServiceCaller(_): ServiceCaller,
@@ -60,11 +59,13 @@ pub(crate) async fn authenticate_device(
         Some((tenant, device)) => store.credential(tenant, device).await?,
         None => None,
     };
-    match (named, verify(&login.password, stored.as_deref())) {
-        (Some((tenant, device)), true) => Ok(Json(json!({
+    let is_valid = verify(&login.password, stored.as_ref().map(|stored| stored.hash.as_str()));
+    match (named, stored) {
+        (Some((tenant, device)), Some(stored)) if is_valid => Ok(Json(json!({
             "message": "The credential is valid.",
             "tenant": tenant,
             "device": device,
+            "issued": stored.issued_ms,
         }))),
         _ => Err(Error::InvalidCredential),
     }

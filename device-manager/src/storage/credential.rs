@@ -8,37 +8,56 @@ use sqlx::Row;
 
 use super::{Change, Store, statement::Statement};
 
+/// What is kept of a device's password.
+pub(crate) struct StoredCredential {
+    /// Its hash.
+    pub(crate) hash: String,
+    /// When it was issued, milliseconds since the epoch; each password of a device has a later one than the one before.
+    pub(crate) issued_ms: i64,
+}
+
 impl Store {
-    /// The hash of a device's password.
+    /// The password of a device.
     pub(crate) async fn credential(
         &self,
         tenant: &Tenant,
         device: &DeviceId,
-    ) -> Result<Option<String>, SqlError> {
-        let row = sqlx::query("SELECT hash FROM credentials WHERE tenant = $1 AND device_id = $2")
-            .bind(tenant.as_str())
-            .bind(device.as_str())
-            .fetch_optional(&mut *self.connection().await?)
-            .await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    ) -> Result<Option<StoredCredential>, SqlError> {
+        let row =
+            sqlx::query("SELECT hash, created_ms FROM credentials WHERE tenant = $1 AND device_id = $2")
+                .bind(tenant.as_str())
+                .bind(device.as_str())
+                .fetch_optional(&mut *self.connection().await?)
+                .await?;
+        let stored = row.map(|row| {
+            Ok::<_, sqlx::Error>(StoredCredential { hash: row.try_get(0)?, issued_ms: row.try_get(1)? })
+        });
+        Ok(stored.transpose()?)
     }
 }
 
 impl Change {
-    /// Sets or replaces the hash of a device's password. Returns whether the device exists.
-    pub(crate) async fn put_credential(&mut self, device: &DeviceId, hash: &str) -> Result<bool, SqlError> {
-        let done = sqlx::query(
+    /// Sets or replaces the hash of a device's password. Returns when it was issued, `None` when there is no such device.
+    pub(crate) async fn put_credential(
+        &mut self,
+        device: &DeviceId,
+        hash: &str,
+    ) -> Result<Option<i64>, SqlError> {
+        let row = sqlx::query(
             "INSERT INTO credentials (tenant, device_id, hash, created_ms)
              SELECT tenant, id, $3, $4 FROM devices WHERE tenant = $1 AND id = $2
-             ON CONFLICT (tenant, device_id) DO UPDATE SET hash = excluded.hash, created_ms = excluded.created_ms",
+             ON CONFLICT (tenant, device_id) DO UPDATE SET hash = excluded.hash,
+                 created_ms = CASE WHEN excluded.created_ms > credentials.created_ms
+                     THEN excluded.created_ms ELSE credentials.created_ms + 1 END
+             RETURNING created_ms",
         )
         .bind(self.tenant.as_str())
         .bind(device.as_str())
         .bind(hash)
         .bind(self.now_ms)
-        .execute(&mut *self.transaction)
+        .fetch_optional(&mut *self.transaction)
         .await?;
-        Ok(done.rows_affected() > 0)
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
     /// Removes the password of a device, or of all when none is named; returns the devices that had one.

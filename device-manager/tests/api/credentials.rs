@@ -30,6 +30,7 @@ async fn a_device_logs_in_with_its_last_password() {
         let mut events = api.events(Subject::BASIC_CREDENTIALS).await;
         api.device("cafe", json!([])).await;
         let path = "/basic-auth/v1/devices/cafe/basic-credentials";
+        let mut issued = Value::Null;
         let mut passwords = Vec::new();
         for _ in 0..2 {
             let (status, answer) = api.send(Method::POST, path, None).await;
@@ -48,9 +49,13 @@ async fn a_device_logs_in_with_its_last_password() {
             let content_type = "application/vnd.dojot.devices.basic-credentials+json";
             assert_eq!(event["metadata"]["content_type"], content_type);
             assert!(event["metadata"]["msgid"].is_string() && event["metadata"]["ts"].is_i64());
+            issued = event["metadata"]["ts"].clone();
         }
         let at = format!("{}@cafe", api.tenant);
-        let valid = json!({ "message": "The credential is valid.", "tenant": api.tenant, "device": "cafe" });
+        // The time in the event is the one that the look-up tells.
+        let valid = json!({
+            "message": "The credential is valid.", "tenant": api.tenant, "device": "cafe", "issued": issued,
+        });
         assert_eq!(log_in(&stack, &at, &passwords[1]).await, (200, valid.clone()));
         assert_eq!(log_in(&stack, &at.replace('@', ":"), &passwords[1]).await, (200, valid));
         assert_eq!(log_in(&stack, &at, &passwords[0]).await, invalid());

@@ -166,7 +166,7 @@ impl Session {
             let handled = match event {
                 Event::Input => Box::pin(self.take_input()).await,
                 Event::Searched => Box::pin(self.take_search()).await,
-                Event::End(end) => Err(end),
+                Event::End(end) => return end,
             };
             match handled {
                 // At the end of the process, what is on its way is still acknowledged, below.

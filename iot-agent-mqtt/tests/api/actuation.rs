@@ -137,17 +137,21 @@ async fn a_replaced_password_ends_its_sessions(engines: TestEngines) {
     let platform = Platform::start(engines).await;
     let mut old = platform.connect("d1").await;
     let mut other = platform.connect("d2").await;
-    let event = |opr: &str, device: &str| {
+    let event = |opr: &str, device: &str, ts: i64| {
         json!({
-            "metadata": { "msgid": "x", "ts": 1, "service": "basic-auth" },
+            "metadata": { "msgid": "x", "ts": ts, "service": "basic-auth" },
             "data": { "opr": opr, "tenant": platform.tenant, "device": device }
         })
     };
-    platform.announce(&Subject::BASIC_CREDENTIALS, &event("create", "d1")).await;
+    // The platform's fake issues all passwords at 0: the event of this very password ends nothing.
+    platform.announce(&Subject::BASIC_CREDENTIALS, &event("create", "d1", 0)).await;
+    platform.announce(&Subject::BASIC_CREDENTIALS, &event("create", "d3", 1)).await;
+    assert!(old.is_alive().await);
+    platform.announce(&Subject::BASIC_CREDENTIALS, &event("create", "d1", 1)).await;
     assert_eq!(old.read().await, None);
     assert!(other.is_alive().await);
     platform.known.passwords.lock().unwrap().remove(&format!("{}@d2", platform.tenant));
-    platform.announce(&Subject::BASIC_CREDENTIALS, &event("delete", "d2")).await;
+    platform.announce(&Subject::BASIC_CREDENTIALS, &event("delete", "d2", 2)).await;
     assert_eq!(other.read().await, None);
     assert_eq!(Client::open(platform.plain).await.refusal(&platform.hello("d2")).await, 4);
 }

@@ -18,6 +18,7 @@ crate::on_both_engines!(
 
 const PAYLOAD: &str = r#"{"n":1}"#;
 
+#[expect(clippy::unnecessary_wraps, reason = "it is compared with what a client reads")]
 fn ack(kind: u8, id: u8) -> Option<Packet> {
     Some((kind, vec![0, id]))
 }

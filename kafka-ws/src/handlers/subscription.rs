@@ -11,6 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use common::{
+    backoff::Backoff,
     clock::Clock,
     engine::{TicketStore, event_log::LogError},
     http::{Problem, client::CallError},
@@ -144,13 +145,17 @@ impl Subscriptions {
         })
     }
 
+    /// Tries until `JOIN_TIMEOUT` while the log does not know the topic.
     async fn join_subject(&self, subject: &Subject, pass: &Pass) -> Result<Subscription, Close> {
-        match self.try_join(subject, pass).await {
-            // It was deleted after we had asked for it: data-broker knows whether it comes again.
-            Err(JoinError::Log(LogError::UnknownTopic(_))) => self.topics.forget(&pass.tenant, subject),
-            result => return result.map_err(|error| error.close(subject, pass)),
+        let mut backoff = Backoff::up_to(JOIN_TIMEOUT / 10);
+        loop {
+            match self.try_join(subject, pass).await {
+                // It was created a moment ago, or deleted after we had asked for it: data-broker may create it again.
+                Err(JoinError::Log(LogError::UnknownTopic(_))) => self.topics.forget(&pass.tenant, subject),
+                result => return result.map_err(|error| error.close(subject, pass)),
+            }
+            backoff.wait().await;
         }
-        self.try_join(subject, pass).await.map_err(|error| error.close(subject, pass))
     }
 
     async fn try_join(&self, subject: &Subject, pass: &Pass) -> Result<Subscription, JoinError> {

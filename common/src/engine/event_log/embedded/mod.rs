@@ -1,9 +1,12 @@
 //! The log in SQLite, in this process.
 //!
 //! Producers put records into a bounded queue ([`queue`]); one task ([`writer`]) writes everything that waits in one
-//! transaction ([`store`]), so that the disk is waited for once for many records; then it tells the producers and
+//! transaction ([`changes`]), so that the disk is waited for once for many records; then it tells the producers and
 //! wakes the readers ([`reader`]) of the topics ([`topic`]). Readers who keep up are served from memory.
 
+mod batches;
+mod cache;
+mod changes;
 mod format;
 mod group;
 mod queue;
@@ -26,12 +29,14 @@ use serde::{Deserialize, Serialize};
 pub use self::{group::EmbeddedGroup, tail::EmbeddedTail};
 
 use self::{
+    cache::Cache,
+    changes::Writing,
     group::Group,
     queue::{Queue, Request},
     retention::Retention,
-    store::{Store, Writing, unavailable},
+    store::{Store, unavailable},
     topic::TopicLog,
-    writer::{Cache, Writer},
+    writer::Writer,
 };
 use super::{Delivery, LogError, NewRecord, TopicProfile};
 use crate::{backoff::Backoff, clock::Clock, shutdown::Shutdown, wire::Topic};

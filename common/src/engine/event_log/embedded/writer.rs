@@ -1,31 +1,24 @@
 //! The only task that writes. One transaction for everything that waits, then everybody is told.
 
-use std::{collections::HashMap, collections::VecDeque, fs::File, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::{
     Shared,
-    format::{self, Batch},
+    batches::Batches,
+    cache::Cache,
+    changes::Writing,
+    format::Batch,
     lock,
-    queue::{Append, Request, Work},
+    queue::{Request, Work},
     retention::Retention,
-    store::{Extent, Writing, unavailable},
+    store::{Extent, unavailable},
     topic::TopicLog,
 };
-use crate::{
-    backoff::Backoff,
-    engine::event_log::{Delivery, LogError, Position},
-    wire::Topic,
-};
+use crate::{backoff::Backoff, engine::event_log::LogError, wire::Topic};
 
-/// Bytes after which a batch ends: readers load whole batches.
-const BATCH_BYTES: usize = 256 << 10;
-/// Bytes of the newest batches that are kept in memory, over all topics.
-const CACHE_BYTES: usize = 32 << 20;
-/// What a batch costs beside its records.
-const CACHE_OVERHEAD: usize = 128;
 /// Attempts to write before producers are told that it cannot be done.
 const ATTEMPTS: u32 = 5;
 /// How often expired records are looked for.
@@ -44,30 +37,6 @@ pub(super) struct Writer {
     pub(super) latest_ts: i64,
     /// Held until nothing is written any more.
     pub(super) directory_lock: File,
-}
-
-/// The batches that are kept in memory, oldest first.
-#[derive(Default)]
-pub(super) struct Cache {
-    order: VecDeque<(Arc<TopicLog>, usize)>,
-    bytes: usize,
-}
-
-/// Records of one transaction, put together by topic.
-#[derive(Default)]
-struct Batches {
-    /// In the order in which they are inserted.
-    topics: Vec<Arc<TopicLog>>,
-    finished: Vec<(usize, Batch)>,
-    open: Vec<Open>,
-    by_number: HashMap<i64, usize>,
-}
-
-/// A batch that is being put together.
-struct Open {
-    base: i64,
-    next: i64,
-    records: Vec<u8>,
 }
 
 /// What a request changes in memory once it is durable.
@@ -213,10 +182,9 @@ impl Writer {
     /// The readers may have what is durable now, and before the producers are told: who has been told finds the
     /// record behind the head.
     fn appended(&mut self, batches: Batches) {
-        for (index, batch) in batches.finished {
-            let topic = &batches.topics[index];
-            self.retention.watch(topic, batch.max_ts);
-            self.cache.push(topic, &batch);
+        for (topic, batch) in batches.into_finished() {
+            self.retention.watch(&topic, batch.max_ts);
+            self.cache.push(&topic, &batch);
             topic.appended(batch);
         }
         self.cache.shrink();
@@ -298,82 +266,6 @@ impl Writer {
             topic.expired(last.last + 1);
         }
         Ok(oldest.get(expired).copied())
-    }
-}
-
-impl Batches {
-    fn put_together(appends: Vec<Append>, timestamp_ms: i64) -> (Self, Vec<(Delivery, Position)>) {
-        let mut batches = Self::default();
-        let mut deliveries = Vec::with_capacity(appends.len());
-        for append in appends {
-            if let Some(offset) = batches.add(&append, timestamp_ms) {
-                deliveries.push((append.delivery, Position { partition: 0, offset }));
-            } else {
-                let name = append.topic.topic.to_string();
-                append.delivery.complete(Err(LogError::UnknownTopic(name)));
-            }
-        }
-        for index in 0..batches.open.len() {
-            batches.finish(index, timestamp_ms);
-        }
-        (batches, deliveries)
-    }
-
-    /// Adds a record. Returns its offset, or nothing when the topic was deleted in the meantime.
-    fn add(&mut self, append: &Append, timestamp_ms: i64) -> Option<i64> {
-        let index = match self.by_number.get(&append.topic.number) {
-            Some(index) => *index,
-            None if append.topic.is_deleted() => return None,
-            None => self.open(&append.topic),
-        };
-        let open = &mut self.open[index];
-        format::encode(&append.record, timestamp_ms, &mut open.records);
-        let offset = open.next;
-        open.next += 1;
-        if open.records.len() >= BATCH_BYTES {
-            self.finish(index, timestamp_ms);
-        }
-        Some(offset)
-    }
-
-    fn open(&mut self, topic: &Arc<TopicLog>) -> usize {
-        let index = self.topics.len();
-        let head = topic.head();
-        self.topics.push(Arc::clone(topic));
-        self.open.push(Open { base: head, next: head, records: Vec::new() });
-        self.by_number.insert(topic.number, index);
-        index
-    }
-
-    fn finish(&mut self, index: usize, timestamp_ms: i64) {
-        let open = &mut self.open[index];
-        if open.next > open.base {
-            let records = std::mem::take(&mut open.records).into();
-            let batch = Batch { base: open.base, last: open.next - 1, max_ts: timestamp_ms, records };
-            open.base = open.next;
-            self.finished.push((index, batch));
-        }
-    }
-
-    fn rows(&self) -> Vec<(i64, Batch)> {
-        self.finished.iter().map(|(index, batch)| (self.topics[*index].number, batch.clone())).collect()
-    }
-}
-
-impl Cache {
-    fn push(&mut self, topic: &Arc<TopicLog>, batch: &Batch) {
-        let bytes = batch.records.len() + CACHE_OVERHEAD;
-        self.bytes += bytes;
-        self.order.push_back((Arc::clone(topic), bytes));
-    }
-
-    fn shrink(&mut self) {
-        while self.bytes > CACHE_BYTES
-            && let Some((topic, bytes)) = self.order.pop_front()
-        {
-            self.bytes -= bytes;
-            topic.forget_oldest();
-        }
     }
 }
 

@@ -3,18 +3,20 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     config::FromClientConfigAndContext,
     consumer::{Consumer, StreamConsumer},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
 };
 use tracing::warn;
 
 use super::{KafkaLog, KafkaSettings, blocking, consumer_config, context::Quiet, log_error, record};
 use crate::{
+    backoff::Backoff,
     engine::event_log::{LogError, Record, Start},
     wire::Topic,
 };
@@ -44,10 +46,7 @@ impl KafkaTail {
 
     /// See [`Tail::add`](crate::engine::event_log::Tail::add).
     pub async fn add(&self, topic: &Topic, start: Start) -> Result<Vec<(i32, i64)>, LogError> {
-        let consumer = Arc::clone(self.consumer()?);
-        let name = topic.clone();
-        let found = blocking(move || offsets(&consumer, name.as_str(), start)).await?;
-        let Some(Offsets { begins, ends }) = found else {
+        let Some(Offsets { begins, ends }) = self.offsets(topic, start).await? else {
             return Err(LogError::UnknownTopic(topic.to_string()));
         };
         let mut topics = self.topics();
@@ -59,6 +58,19 @@ impl KafkaTail {
             topics.insert(topic.as_str().into(), (topic.clone(), partitions));
         }
         Ok(ends)
+    }
+
+    /// Asks until the partitions have leaders, which those of a new topic are without for a moment.
+    async fn offsets(&self, topic: &Topic, start: Start) -> Result<Option<Offsets>, LogError> {
+        let deadline = Instant::now() + KafkaLog::TIMEOUT;
+        let mut backoff = Backoff::up_to(KafkaLog::TIMEOUT / 25);
+        loop {
+            let (consumer, name) = (Arc::clone(self.consumer()?), topic.clone());
+            match blocking(move || Ok(offsets(&consumer, name.as_str(), start))).await? {
+                Err(error) if has_no_leader(&error) && Instant::now() < deadline => backoff.wait().await,
+                found => return found.map_err(log_error),
+            }
+        }
     }
 
     /// See [`Tail::remove`](crate::engine::event_log::Tail::remove).
@@ -106,6 +118,11 @@ impl Drop for KafkaTail {
 struct Offsets {
     begins: Vec<(i32, i64)>,
     ends: Vec<(i32, i64)>,
+}
+
+fn has_no_leader(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable))
 }
 
 /// Nothing if the topic does not exist.
