@@ -29,7 +29,8 @@ impl Device {
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         stream.set_nodelay(true).expect("an open connection");
         let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, 0b1100_0010, 0, 60];
-        for text in [&format!("bench-{}", credentials.username), &credentials.username, &credentials.password] {
+        for text in [&format!("bench-{}", credentials.username), &credentials.username, &credentials.password]
+        {
             put_text(&mut body, text);
         }
         stream.write_all(&packet(0x10, &body)).await.expect("CONNECT is sent");

@@ -14,10 +14,7 @@ use std::{sync::Arc, time::Duration};
 use clap::{Args, Parser, ValueEnum};
 use futures_util::StreamExt;
 use serde_json::Value;
-use system_tests::{
-    Api, Stack,
-    stack::Kind,
-};
+use system_tests::{Api, Stack, stack::Kind};
 use tokio::time::Instant;
 
 use crate::{
@@ -133,7 +130,8 @@ async fn latency(options: &Latency) {
     let (stack, api) = start(options.engines).await;
     let mut device = connect(&stack, &api, 1).await.pop().expect("one device");
     let path = format!("/kafka-ws/v1/topics/{}.device-data?ticket={}", api.tenant, api.ticket().await);
-    let (socket, _) = tokio_tungstenite::connect_async(stack.websocket_url(&path)).await.expect("a websocket");
+    let (socket, _) =
+        tokio_tungstenite::connect_async(stack.websocket_url(&path)).await.expect("a websocket");
     let epoch = Instant::now();
     let total = options.rate * options.seconds;
     let listener = tokio::spawn(async move {
@@ -155,5 +153,10 @@ async fn latency(options: &Latency) {
         device.publish(&format!(r#"{{"sent_us": {}}}"#, epoch.elapsed().as_micros())).await;
     }
     let latencies = listener.await.expect("the listener's measurements");
-    println!("latency {:?}: {} publishes/s, publish to frame: {}", options.engines, options.rate, latencies.summary());
+    println!(
+        "latency {:?}: {} publishes/s, publish to frame: {}",
+        options.engines,
+        options.rate,
+        latencies.summary()
+    );
 }

@@ -55,6 +55,12 @@ impl Shutdown {
         self.token.run_until_cancelled(work).await
     }
 
+    /// A `Shutdown` that ends with this one, or alone.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { token: self.token.child_token(), tracker: TaskTracker::new() }
+    }
+
     /// Waits for all tasks to end, for `grace` at most. Returns whether all did.
     pub async fn drain(&self, grace: Duration) -> bool {
         self.request();

@@ -147,7 +147,8 @@ fn require_shared_engines(settings: &Settings) -> anyhow::Result<()> {
     ];
     let missing: Vec<String> = needed
         .iter()
-        .filter_map(|(key, variable, missing)| missing.then(|| format!("{key} ({variable})")))
+        .filter(|(_, _, missing)| *missing)
+        .map(|(key, variable, _)| format!("{key} ({variable})"))
         .collect();
     anyhow::ensure!(
         missing.is_empty(),

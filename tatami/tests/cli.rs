@@ -1,4 +1,5 @@
 //! The command line as an operator uses it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use std::process::{Command, Output};
 
@@ -14,12 +15,21 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn every_command_has_help() {
-    let services =
-        ["gateway", "auth", "device-manager", "data-broker", "persister", "history", "kafka-ws", "iot-agent-mqtt"];
-    for command in [&["up"][..], &["config"], &["config", "show"], &["doctor"], &["health"], &["x509-identity"]]
-        .into_iter()
-        .map(<[&str]>::to_vec)
-        .chain(services.map(|service| vec![service]))
+    let services = [
+        "gateway",
+        "auth",
+        "device-manager",
+        "data-broker",
+        "persister",
+        "history",
+        "kafka-ws",
+        "iot-agent-mqtt",
+    ];
+    for command in
+        [&["up"][..], &["config"], &["config", "show"], &["doctor"], &["health"], &["x509-identity"]]
+            .into_iter()
+            .map(<[&str]>::to_vec)
+            .chain(services.map(|service| vec![service]))
     {
         let arguments = [command.as_slice(), &["--help"]].concat();
         let output = tatami(&arguments, &[]);

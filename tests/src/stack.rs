@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::Api;
 
 /// How long a platform may take to be ready.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// Password of the first user, given by the tests instead of being generated.
 pub const ADMIN_PASSWORD: &str = "system tests only";
@@ -102,9 +102,9 @@ impl Stack {
             _alone: alone,
         };
         if kind == Kind::Split {
-            stack.start_services()
+            stack.start_services();
         } else {
-            stack.start_up()
+            stack.start_up();
         }
         stack.ready().await;
         stack
@@ -153,8 +153,8 @@ impl Stack {
             .expect("the binary starts");
         let stderr = child.stderr.take().expect("stderr is piped");
         let label = service.to_owned();
-        // Shown by the test runner only when the test fails.
         #[expect(clippy::disallowed_methods, reason = "ends with the process whose output it copies")]
+        #[expect(clippy::print_stdout, reason = "the test runner shows it when the test fails")]
         tokio::spawn(async move {
             let mut lines = BufReader::new(stderr).lines();
             while let Ok(Some(line)) = lines.next_line().await {
@@ -284,7 +284,8 @@ async fn real_engines() -> Vec<(String, String)> {
 fn binary() -> PathBuf {
     let own = std::env::current_exe().expect("the path of this program");
     // Test programs are in `deps/` below it, load generators beside it.
-    let binary = own.ancestors().skip(1).take(2).map(|directory| directory.join("tatami")).find(|file| file.is_file());
+    let binary =
+        own.ancestors().skip(1).take(2).map(|directory| directory.join("tatami")).find(|file| file.is_file());
     binary.expect("the binary `tatami` beside this program: run the tests with `make test`")
 }
 

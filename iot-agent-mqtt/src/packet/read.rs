@@ -1,85 +1,15 @@
-//! MQTT packets, the same for all three versions. `rmqtt-codec` reads and writes them; what it lets pass although the
-//! standard forbids it is refused here.
+//! From bytes to packets. What the codec lets pass although the standard forbids it is refused here.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use rmqtt_codec::{
     error::DecodeError,
     types::QoS,
     v3,
     v5::{self, DisconnectReasonCode},
 };
-use tokio_util::codec::{Decoder, Encoder};
+use tokio_util::codec::Decoder;
 
-pub(crate) use rmqtt_codec::types::Publish;
-
-/// Version of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Version {
-    /// MQTT 3.1.
-    V31,
-    /// MQTT 3.1.1.
-    V311,
-    /// MQTT 5.
-    V5,
-}
-
-/// A packet that breaks the rules: its connection is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Broken {
-    /// It cannot be read.
-    Malformed,
-    /// It can be read and is forbidden, here or altogether.
-    Protocol,
-    /// It is larger than allowed.
-    TooLarge,
-}
-
-/// What a client sends after CONNECT.
-#[derive(Debug)]
-pub(crate) enum Inbound {
-    Publish(Box<Publish>),
-    PubAck(u16),
-    PubRel(u16),
-    Subscribe { id: u16, filters: Vec<(String, u8)> },
-    Unsubscribe { id: u16, filters: Vec<String> },
-    Ping,
-    Disconnect { publish_will: bool },
-}
-
-/// What a client says about itself.
-pub(crate) struct Connect {
-    pub(crate) version: Version,
-    pub(crate) keep_alive: u16,
-    pub(crate) client_id: String,
-    pub(crate) user: Option<String>,
-    pub(crate) password: Option<Bytes>,
-    pub(crate) will: Option<Box<Will>>,
-    /// How many publishes it takes before it acknowledges one.
-    pub(crate) receive_max: u16,
-    /// Largest packet that it takes.
-    pub(crate) max_packet: u32,
-    /// Whether it asks for an authentication method that nobody offers.
-    pub(crate) authentication_method: bool,
-}
-
-/// What is published for a client that ends without a word.
-#[derive(Debug)]
-pub(crate) struct Will {
-    pub(crate) topic: String,
-    pub(crate) payload: Bytes,
-}
-
-/// Why a CONNECT is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    UnsupportedVersion,
-    ClientId,
-    Unavailable,
-    Credentials,
-    NotAuthorized,
-    Quota,
-    AuthenticationMethod,
-}
+use super::{Broken, Connect, Connecting, Inbound, Publish, Refusal, Version, Will};
 
 /// Size of the frame at the beginning of `input`, once its length can be read. Reserves nothing: the codec would
 /// believe whatever length a stranger claims.
@@ -94,9 +24,6 @@ pub(crate) fn frame_len(input: &[u8], max: u32) -> Result<Option<usize>, Broken>
     }
     if input.len() > 4 { Err(Broken::Malformed) } else { Ok(None) }
 }
-
-/// A CONNECT, or why it is refused and in which version to say so, if that is known.
-pub(crate) type Connecting = Result<Connect, (Option<Version>, Refusal)>;
 
 /// Reads the CONNECT at the beginning of `input`, which holds the whole frame.
 pub(crate) fn read_connect(input: &mut BytesMut, frame: usize) -> Result<Connecting, Broken> {
@@ -273,177 +200,6 @@ fn check_topic_name(topic: &str) -> Result<(), Broken> {
     if topic.is_empty() || topic.bytes().any(forbidden) { Err(Broken::Protocol) } else { Ok(()) }
 }
 
-/// The short acknowledgements of publishes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ack {
-    /// PUBACK: a QoS 1 publish is taken.
-    Acknowledged = 0x40,
-    /// PUBREC: a QoS 2 publish is taken.
-    Received = 0x50,
-    /// PUBCOMP: a QoS 2 publish is over.
-    Complete = 0x70,
-}
-
-/// Reason codes of version 5 that an acknowledgement may carry. Version 3 has no way to say them.
-pub(crate) mod reason {
-    pub(crate) const SUCCESS: u8 = 0;
-    pub(crate) const NOT_AUTHORIZED: u8 = 0x87;
-    pub(crate) const PACKET_ID_NOT_FOUND: u8 = 0x92;
-    pub(crate) const QUOTA_EXCEEDED: u8 = 0x97;
-    pub(crate) const PAYLOAD_FORMAT_INVALID: u8 = 0x99;
-}
-
-/// Writes an acknowledgement. By hand: it is four bytes, and on the path of every message.
-pub(crate) fn put_ack(out: &mut BytesMut, version: Version, ack: Ack, id: u16, reason: u8) {
-    let [high, low] = id.to_be_bytes();
-    if version == Version::V5 && reason != reason::SUCCESS {
-        out.put_slice(&[ack as u8, 3, high, low, reason]);
-    } else {
-        out.put_slice(&[ack as u8, 2, high, low]);
-    }
-}
-
-/// Writes a PINGRESP.
-pub(crate) fn put_pong(out: &mut BytesMut) {
-    out.put_slice(&[0xd0, 0]);
-}
-
-/// What the server says about itself when it accepts a client.
-pub(crate) struct Welcome<'a> {
-    pub(crate) version: Version,
-    /// Set when the server chose the client id.
-    pub(crate) assigned_client_id: Option<&'a str>,
-    pub(crate) receive_max: u16,
-    pub(crate) max_packet: u32,
-    /// Set when it differs from what the client asked for.
-    pub(crate) keep_alive: Option<u16>,
-}
-
-/// Writes the CONNACK of an accepted client. There is never a session from before.
-pub(crate) fn put_welcome(out: &mut BytesMut, welcome: &Welcome<'_>) {
-    if welcome.version == Version::V5 {
-        let ack = v5::ConnectAck {
-            session_expiry_interval_secs: Some(0),
-            receive_max: welcome.receive_max.try_into().unwrap_or(std::num::NonZeroU16::MIN),
-            max_packet_size: Some(welcome.max_packet),
-            assigned_client_id: welcome.assigned_client_id.map(Into::into),
-            server_keepalive_sec: welcome.keep_alive,
-            retain_available: false,
-            shared_subscription_available: false,
-            subscription_identifiers_available: false,
-            ..v5::ConnectAck::default()
-        };
-        put_v5(out, v5::Packet::ConnectAck(Box::new(ack)));
-    } else {
-        out.put_slice(&[0x20, 2, 0, 0]);
-    }
-}
-
-/// Writes the CONNACK of a refused client. `version` is absent when it speaks none that is known.
-pub(crate) fn put_refusal(out: &mut BytesMut, version: Option<Version>, refusal: Refusal) {
-    if version == Some(Version::V5) {
-        let code = match refusal {
-            Refusal::UnsupportedVersion => 0x84,
-            Refusal::ClientId => 0x85,
-            Refusal::Unavailable => 0x88,
-            Refusal::Credentials => 0x86,
-            Refusal::NotAuthorized => 0x87,
-            Refusal::Quota => 0x97,
-            Refusal::AuthenticationMethod => 0x8c,
-        };
-        out.put_slice(&[0x20, 3, 0, code, 0]);
-    } else {
-        let code = match refusal {
-            Refusal::UnsupportedVersion => 1,
-            Refusal::ClientId => 2,
-            Refusal::Unavailable | Refusal::Quota => 3,
-            Refusal::Credentials => 4,
-            Refusal::NotAuthorized | Refusal::AuthenticationMethod => 5,
-        };
-        out.put_slice(&[0x20, 2, 0, code]);
-    }
-}
-
-/// Writes a SUBACK with a verdict per filter: the granted QoS, or `None`.
-pub(crate) fn put_suback(out: &mut BytesMut, version: Version, id: u16, verdicts: &[Option<u8>]) {
-    let refused = if version == Version::V5 { reason::NOT_AUTHORIZED } else { 0x80 };
-    put_verdicts(out, version, 0x90, id, verdicts.iter().map(|granted| granted.unwrap_or(refused)));
-}
-
-/// Writes an UNSUBACK; version 5 is told which filters had been subscribed.
-pub(crate) fn put_unsuback(out: &mut BytesMut, version: Version, id: u16, existed: &[bool]) {
-    if version == Version::V5 {
-        put_verdicts(out, version, 0xb0, id, existed.iter().map(|existed| if *existed { 0 } else { 0x11 }));
-    } else {
-        let [high, low] = id.to_be_bytes();
-        out.put_slice(&[0xb0, 2, high, low]);
-    }
-}
-
-fn put_verdicts(
-    out: &mut BytesMut,
-    version: Version,
-    kind: u8,
-    id: u16,
-    codes: impl ExactSizeIterator<Item = u8>,
-) {
-    let properties = usize::from(version == Version::V5);
-    out.put_u8(kind);
-    put_length(out, 2 + properties + codes.len());
-    out.put_u16(id);
-    out.put_bytes(0, properties);
-    codes.for_each(|code| out.put_u8(code));
-}
-
-fn put_length(out: &mut BytesMut, mut length: usize) {
-    while length >= 0x80 {
-        out.put_u8((length & 0x7f) as u8 | 0x80);
-        length >>= 7;
-    }
-    out.put_u8(length as u8);
-}
-
-/// Writes a PUBLISH with QoS 1 when there is a packet id, else with QoS 0.
-///
-/// Returns whether it was written: what is larger than the client takes must not be sent.
-pub(crate) fn put_publish(
-    out: &mut BytesMut,
-    version: Version,
-    max_packet: u32,
-    topic: &str,
-    id: Option<u16>,
-    payload: &[u8],
-) -> bool {
-    let properties = usize::from(version == Version::V5);
-    let length = 2 + topic.len() + 2 * usize::from(id.is_some()) + properties + payload.len();
-    if length + 5 > max_packet as usize || topic.len() > usize::from(u16::MAX) {
-        return false;
-    }
-    out.reserve(length + 5);
-    out.put_u8(if id.is_some() { 0x32 } else { 0x30 });
-    put_length(out, length);
-    out.put_u16(topic.len() as u16);
-    out.put_slice(topic.as_bytes());
-    if let Some(id) = id {
-        out.put_u16(id);
-    }
-    out.put_bytes(0, properties);
-    out.put_slice(payload);
-    true
-}
-
-/// Writes a DISCONNECT with its reason; version 3 has none from servers.
-pub(crate) fn put_disconnect(out: &mut BytesMut, version: Version, code: u8) {
-    if version == Version::V5 {
-        out.put_slice(&[0xe0, 2, code, 0]);
-    }
-}
-
-fn put_v5(out: &mut BytesMut, packet: v5::Packet) {
-    let written = v5::Codec::new(0, 0).encode(packet, out);
-    debug_assert!(written.is_ok(), "a packet of ours has all its parts");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -528,30 +284,5 @@ mod tests {
         ] {
             assert!(read(version, &mut BytesMut::from(frame)).is_err(), "{version:?} {frame:?}");
         }
-    }
-
-    #[test]
-    fn what_is_written_by_hand_is_what_the_codec_reads() {
-        let mut out = BytesMut::new();
-        assert!(put_publish(&mut out, Version::V5, u32::MAX, "t:d/config", Some(7), &[b'x'; 300]));
-        put_suback(&mut out, Version::V5, 2, &[Some(1), None]);
-        put_unsuback(&mut out, Version::V5, 3, &[true, false]);
-        put_ack(&mut out, Version::V5, Ack::Received, 4, reason::NOT_AUTHORIZED);
-        put_refusal(&mut out, Some(Version::V5), Refusal::Credentials);
-        put_disconnect(&mut out, Version::V5, 0x8e);
-        let mut codec = v5::Codec::new(0, 0);
-        let mut next = || codec.decode(&mut out).unwrap().unwrap().0;
-        let v5::Packet::Publish(publish) = next() else { panic!("a PUBLISH") };
-        assert_eq!((publish.topic.as_ref() as &str, publish.payload.len()), ("t:d/config", 300));
-        let v5::Packet::SubscribeAck(ack) = next() else { panic!("a SUBACK") };
-        assert_eq!(ack.status, [v5::SubscribeAckReason::GrantedQos1, v5::SubscribeAckReason::NotAuthorized]);
-        let v5::Packet::UnsubscribeAck(ack) = next() else { panic!("an UNSUBACK") };
-        assert_eq!(ack.status.len(), 2);
-        let v5::Packet::PublishReceived(ack) = next() else { panic!("a PUBREC") };
-        assert_eq!(ack.reason_code, v5::PublishAckReason::NotAuthorized);
-        let v5::Packet::ConnectAck(ack) = next() else { panic!("a CONNACK") };
-        assert_eq!(ack.reason_code, v5::ConnectAckReason::BadUserNameOrPassword);
-        let v5::Packet::Disconnect(bye) = next() else { panic!("a DISCONNECT") };
-        assert_eq!(bye.reason_code, DisconnectReasonCode::SessionTakenOver);
     }
 }
