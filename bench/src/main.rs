@@ -113,7 +113,7 @@ async fn acks(options: &Acks) {
     for device in running {
         all.absorb(device.await.expect("a device's measurements"));
     }
-    let (elapsed, cpu) = (started.elapsed(), cpu_time(pid) - cpu_before);
+    let (elapsed, cpu) = (started.elapsed(), cpu_time(pid).saturating_sub(cpu_before));
     let count = all.count();
     println!(
         "acks {:?}: {} connections, window {}: {:.0} acknowledged/s, {}, platform {:.1} us CPU per message",

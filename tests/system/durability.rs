@@ -56,17 +56,17 @@ async fn check(stack: &Stack, api: &Api, device: &str, list: &Path, outcome: &Ou
     for number in stored.iter().filter_map(Value::as_u64) {
         *counts.entry(number).or_default() += 1;
     }
-    let lost: Vec<_> = acknowledged.iter().filter(|number| !counts.contains_key(number)).collect();
+    let missing: Vec<_> = acknowledged.iter().filter(|number| !counts.contains_key(number)).collect();
     let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
     println!(
         "gateway {}: acknowledged {}, stored {}, lost {}, twice {}",
         stack.gateway,
         acknowledged.len(),
         stored.len(),
-        lost.len(),
+        missing.len(),
         twice.len()
     );
-    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+    assert!(missing.is_empty(), "acknowledged and lost: {missing:?}");
     assert!(twice.is_empty(), "stored twice: {twice:?}");
 }
 

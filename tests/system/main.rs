@@ -1,5 +1,9 @@
 //! Whole flows, one file each.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on should stop, and the runner shows what it printed"
+)]
 
 mod durability;
 mod isolation;

@@ -16,7 +16,7 @@ async fn tour(kind: Kind) {
         .env("MQTT_PORT", stack.mqtt.port().to_string())
         .env("MQTTS_PORT", stack.mqtt_tls.port().to_string())
         .env("ADMIN_PASSWORD", ADMIN_PASSWORD);
-    let outcome = run(demo, Duration::from_secs(180)).await;
+    let outcome = run(demo, Duration::from_mins(3)).await;
     assert_eq!(outcome.code, Some(0), "{}\n{}", outcome.stdout, outcome.stderr);
     assert!(outcome.stdout.contains("The tour is complete"), "{}", outcome.stdout);
 }
