@@ -61,6 +61,8 @@ struct Question<'a> {
     jwt: &'a str,
     action: &'a str,
     resource: Cow<'a, str>,
+    /// Asks for an answer from the database instead of from memory.
+    fresh: bool,
 }
 
 #[derive(Deserialize)]
@@ -138,7 +140,8 @@ impl Decider {
     }
 
     async fn ask(&self, token: &str, method: &Method, path: &str) -> Result<Decision, Refusal> {
-        let question = Question { jwt: token, action: method.as_str(), resource: resource(path) };
+        let fresh = self.validity.wants_fresh(self.clock.now_ms());
+        let question = Question { jwt: token, action: method.as_str(), resource: resource(path), fresh };
         let answer = self.client.exchange(Service::Auth, "/pdp", &self.asker, &question).await;
         let (status, body) = answer.map_err(|error| {
             warn!(%error, "the PDP cannot be asked, so the answer is no");

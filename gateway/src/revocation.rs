@@ -133,6 +133,7 @@ impl Heard {
 
 fn apply(record: &Record, clock: &Clock, validity: &Validity) {
     metrics::counter!("gateway_revocations_total").increment(1);
+    validity.note(clock.now_ms());
     match serde_json::from_slice::<Revocation>(&record.value) {
         Ok(Revocation { user_id: Some(user_id), .. }) => validity.revoke(user_id, clock.now_ms()),
         Ok(Revocation { user_id: None, .. }) => validity.revoke_all(),

@@ -23,6 +23,8 @@ pub(crate) struct Validity {
     revocations: AtomicU64,
     everybody: AtomicU64,
     users: RwLock<HashMap<i64, Revoked>>,
+    /// When a revocation was heard last, milliseconds since the epoch.
+    heard_ms: AtomicI64,
     keep_ms: i64,
 }
 
@@ -37,6 +39,8 @@ impl Validity {
     const MAX_USERS: usize = 10_000;
     /// Longer than any call to the PDP.
     const LONGEST_QUESTION_MS: i64 = 60_000;
+    /// Longer than auth remembers anything without hearing of revocations (`auth.access_cache_s`).
+    const FRESH_MS: i64 = 15_000;
 
     /// Nothing is trusted yet. Decisions are remembered for `ttl_ms` at most.
     pub(crate) fn new(ttl_ms: i64) -> Self {
@@ -45,6 +49,7 @@ impl Validity {
             revocations: AtomicU64::new(1),
             everybody: AtomicU64::new(1),
             users: RwLock::default(),
+            heard_ms: AtomicI64::new(i64::MIN),
             keep_ms: ttl_ms + Self::LONGEST_QUESTION_MS,
         }
     }
@@ -66,6 +71,17 @@ impl Validity {
         }
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
         users.get(&user_id).is_none_or(|revoked| revoked.number <= stamp.0)
+    }
+
+    /// Remembers that a revocation was heard.
+    pub(crate) fn note(&self, now_ms: i64) {
+        self.heard_ms.store(now_ms, Ordering::SeqCst);
+    }
+
+    /// Whether the PDP should answer from its database: the instance that is asked may hear of a revocation later than this
+    /// process did.
+    pub(crate) fn wants_fresh(&self, now_ms: i64) -> bool {
+        now_ms.saturating_sub(self.heard_ms.load(Ordering::SeqCst)) < Self::FRESH_MS
     }
 
     /// Makes void what was decided about a user.
@@ -167,5 +183,14 @@ mod tests {
         }
         assert!(validity.users.read().unwrap().len() <= Validity::MAX_USERS);
         assert!(!validity.holds(before, -1));
+    }
+
+    #[test]
+    fn answers_are_fresh_for_a_while_after_a_revocation() {
+        let validity = trusted();
+        assert!(!validity.wants_fresh(2_000));
+        validity.note(2_000);
+        assert!(validity.wants_fresh(2_000) && validity.wants_fresh(16_999));
+        assert!(!validity.wants_fresh(17_000));
     }
 }

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 
-const CHILD: &str = "engine::event_log::conformance::crash::child_that_appends_until_it_is_killed";
+const TEST: &str = "engine::event_log::conformance::crash::kill_9_loses_nothing_that_was_acknowledged";
 const DIRECTORY: &str = "TATAMI_TEST_CRASH_DIRECTORY";
 const TOPIC: &str = "crash.device-data";
 
@@ -48,11 +48,8 @@ async fn a_directory_is_used_by_one_process_at_a_time() {
     assert!(matches!(second, Err(LogError::Unavailable(_))));
 }
 
-/// Not a test: the other half of the next one, in a process of its own.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "run by kill_9_loses_nothing_that_was_acknowledged"]
-#[expect(clippy::disallowed_methods, reason = "the parent tells where")]
-async fn child_that_appends_until_it_is_killed() {
+/// The other half of the next test, in a process of its own.
+async fn append_until_killed(directory: &str) {
     struct Printer;
     impl DeliverySink for Printer {
         fn delivered(&self, number: u64, result: Result<Position, LogError>) {
@@ -60,7 +57,6 @@ async fn child_that_appends_until_it_is_killed() {
             std::io::stdout().write_all(line.as_bytes()).unwrap();
         }
     }
-    let directory = std::env::var(DIRECTORY).unwrap();
     let settings = EmbeddedLogSettings { queue_bytes: 1 << 20 };
     let log = EmbeddedLog::open(directory.as_ref(), &settings, Clock::system()).await.unwrap();
     let topic = Topic::parse(TOPIC).unwrap();
@@ -74,7 +70,11 @@ async fn child_that_appends_until_it_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "the parent tells its child where")]
 async fn kill_9_loses_nothing_that_was_acknowledged() {
+    if let Ok(directory) = std::env::var(DIRECTORY) {
+        return append_until_killed(&directory).await;
+    }
     let mut subject = Subject::embedded().await;
     for round in 0..3 {
         let directory = subject.directory.clone().unwrap();
@@ -98,7 +98,7 @@ async fn kill_9_loses_nothing_that_was_acknowledged() {
 /// and offset.
 async fn killed_while_appending(directory: &TempDir, enough: usize) -> Vec<(u64, i64)> {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", CHILD, "--ignored", "--nocapture"])
+        .args(["--exact", TEST, "--nocapture"])
         .env(DIRECTORY, directory.path())
         .stdout(Stdio::piped())
         .kill_on_drop(true)

@@ -6,7 +6,6 @@ mod append;
 mod crash;
 mod groups;
 mod load;
-mod outage;
 mod tails;
 mod topics;
 
