@@ -144,14 +144,15 @@ impl Keeper {
                     tick.tick().await;
                 }
                 Err(error) => {
-                    // With a certificate the listener goes on with what it has.
+                    let error = format!("{error:#}");
                     if self.sender.borrow().is_none() {
-                        self.flag.not_ready(format!("{error:#}"));
+                        // At the first start the authority is still being made.
+                        info!(error, "the TLS listener waits for its certificate");
+                        self.flag.not_ready(error);
+                    } else {
+                        // The listener goes on with what it has.
+                        warn!(error, "certificates of the TLS listener cannot be refreshed");
                     }
-                    warn!(
-                        error = format!("{error:#}"),
-                        "certificates of the TLS listener cannot be refreshed"
-                    );
                     backoff.wait().await;
                 }
             }

@@ -73,8 +73,12 @@ impl Server {
         let flag = engines.readiness.register("certificate authority");
         let (authority, work) =
             CurrentAuthority::prepare(&config, names.clone(), engines.clock.clone(), flag);
-        let stop = engines.shutdown.clone();
+        let (stop, tables) = (engines.shutdown.clone(), sql.clone());
         engines.shutdown.spawn("certificate authority", async move {
+            let work = async {
+                tables.migrated().await;
+                work.await;
+            };
             stop.unless_requested(work).await;
         });
         let certificates = CertificateRepository::new(sql, outbox);
