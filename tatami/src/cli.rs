@@ -74,37 +74,43 @@ pub(crate) enum ConfigCommand {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Options {
     /// Settings file (TOML)
-    #[arg(long, value_name = "FILE", env = "TATAMI_CONFIG")]
+    #[arg(global = true, long, value_name = "FILE", env = "TATAMI_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// Where embedded engines and generated keys are kept
-    #[arg(long, value_name = "DIRECTORY", env = "TATAMI_DATA_DIR", default_value = "tatami-data")]
+    #[arg(
+        global = true,
+        long,
+        value_name = "DIRECTORY",
+        env = "TATAMI_DATA_DIR",
+        default_value = "tatami-data"
+    )]
     pub(crate) data_dir: PathBuf,
     /// Address that the gateway and the MQTT listeners bind; 0.0.0.0 for all
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(global = true, long, value_name = "ADDRESS")]
     pub(crate) host: Option<String>,
     /// Port of the gateway (default 8000)
-    #[arg(long)]
+    #[arg(global = true, long)]
     pub(crate) port: Option<u16>,
     /// Port of plain MQTT with user and password (default 1883)
-    #[arg(long)]
+    #[arg(global = true, long)]
     pub(crate) mqtt_port: Option<u16>,
     /// Port of MQTT over TLS with client certificates (default 8883)
-    #[arg(long)]
+    #[arg(global = true, long)]
     pub(crate) mqtt_tls_port: Option<u16>,
     /// Port of health and metrics, on loopback (default 9000)
-    #[arg(long)]
+    #[arg(global = true, long)]
     pub(crate) admin_port: Option<u16>,
     /// Kafka brokers, `host:port,…`, instead of the embedded log
-    #[arg(long, value_name = "BROKERS")]
+    #[arg(global = true, long, value_name = "BROKERS")]
     pub(crate) kafka: Option<String>,
     /// PostgreSQL, `postgres://user:password@host/database`, instead of SQLite
-    #[arg(long, value_name = "URL")]
+    #[arg(global = true, long, value_name = "URL")]
     pub(crate) postgres: Option<String>,
     /// MongoDB, `mongodb://host`, instead of SQLite for readings
-    #[arg(long, value_name = "URL")]
+    #[arg(global = true, long, value_name = "URL")]
     pub(crate) mongodb: Option<String>,
     /// Redis, `redis://host/db`, instead of memory for tickets
-    #[arg(long, value_name = "URL")]
+    #[arg(global = true, long, value_name = "URL")]
     pub(crate) redis: Option<String>,
 }
 

@@ -8,8 +8,8 @@ use figment::value::{Dict, Value};
 
 use crate::{
     cli::{ConfigCommand, Options},
-    engines::{self, DataDir},
-    settings::{self, Settings},
+    engines::{self, DataDir, EngineNames},
+    settings::{self, Settings, without_password},
 };
 
 /// Keys whose values are not shown.
@@ -55,16 +55,6 @@ fn shown(key: &str, value: &Value) -> String {
     format!("{text:?}")
 }
 
-/// A URL without the password that it may carry.
-fn without_password(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let Some((credentials, host)) = rest.rsplit_once('@') else { return text.to_owned() };
-    match credentials.split_once(':') {
-        Some((user, _)) => format!("{scheme}://{user}:***@{host}"),
-        None => text.to_owned(),
-    }
-}
-
 /// `tatami doctor`
 pub(crate) async fn doctor(options: &Options) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(options)?;
@@ -79,18 +69,22 @@ pub(crate) async fn doctor(options: &Options) -> anyhow::Result<ExitCode> {
             println!("FAIL  {name}: {reason}");
         }
     };
-    report("log", within(engines.log.check()).await);
-    report("database", within(engines.sql.check()).await);
-    report("history store", within(engines.history.check()).await);
-    report("ticket store", within(engines.tickets.check()).await);
+    let names = EngineNames::of(&settings);
+    report(&names.log, within(engines.log.check()).await);
+    report(&names.sql, within(engines.sql.check()).await);
+    report(&names.history, within(engines.history.check()).await);
+    report(&names.tickets, within(engines.tickets.check()).await);
     engines.shutdown.drain(Duration::from_secs(1)).await;
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-async fn within<E: std::fmt::Display>(check: impl Future<Output = Result<(), E>>) -> Result<(), String> {
-    match tokio::time::timeout(Duration::from_secs(5), check).await {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("no answer within 5 seconds; is the URL right, is a firewall in between?".to_owned()),
+async fn within<E>(check: impl Future<Output = Result<(), E>>) -> Result<(), String>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match tokio::time::timeout(Duration::from_secs(8), check).await {
+        Ok(result) => result.map_err(|error| format!("{:#}", anyhow::Error::from(error))),
+        Err(_) => Err("no answer within 8 seconds; is the URL right, is a firewall in between?".to_owned()),
     }
 }
 
@@ -109,24 +103,6 @@ pub(crate) async fn health(url: &str) -> anyhow::Result<ExitCode> {
         Err(error) => {
             println!("not reachable: {error}");
             Ok(ExitCode::from(1))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passwords_in_urls_are_masked() {
-        for (url, masked) in [
-            ("postgres://u:p@h/d", "postgres://u:***@h/d"),
-            ("postgres://u:p@q@h/d", "postgres://u:***@h/d"),
-            ("redis://:p@h:1/0", "redis://:***@h:1/0"),
-            ("mongodb://h", "mongodb://h"),
-            ("127.0.0.1:80", "127.0.0.1:80"),
-        ] {
-            assert_eq!(without_password(url), masked);
         }
     }
 }

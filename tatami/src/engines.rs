@@ -24,7 +24,7 @@ use common::{
 use rand::{Rng, distr::Alphanumeric};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::settings::Settings;
+use crate::settings::{Settings, without_password};
 
 /// The data directory, locked for this process while it lives.
 pub(crate) struct DataDir {
@@ -140,6 +140,33 @@ fn internal_key(settings: &Settings, data_dir: Option<&DataDir>) -> anyhow::Resu
     })
 }
 
+/// What each engine is and where, for people.
+pub(crate) struct EngineNames {
+    pub(crate) log: String,
+    pub(crate) sql: String,
+    pub(crate) history: String,
+    pub(crate) tickets: String,
+}
+
+impl EngineNames {
+    /// The names of the engines that the settings choose, without passwords.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        let name = |need: &str, shared: &str, url: &str, own: &str| {
+            if url.is_empty() {
+                format!("{need} ({own})")
+            } else {
+                format!("{need} ({shared}, {})", without_password(url))
+            }
+        };
+        Self {
+            log: name("log", "Kafka", &settings.kafka.brokers, "embedded"),
+            sql: name("database", "PostgreSQL", settings.postgres.url.expose_secret(), "SQLite"),
+            history: name("history store", "MongoDB", &settings.mongodb.url, "embedded"),
+            tickets: name("ticket store", "Redis", &settings.redis.url, "in memory"),
+        }
+    }
+}
+
 /// An engine whose state shows in the readiness of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Watched {
@@ -149,26 +176,27 @@ pub(crate) enum Watched {
 }
 
 /// Watches engines for `/health/ready`. Databases watch themselves.
-pub(crate) fn watch(engines: &Engines, watched: &[Watched]) {
+pub(crate) fn watch(engines: &Engines, settings: &Settings, watched: &[Watched]) {
+    let names = EngineNames::of(settings);
     for engine in watched {
         match engine {
             Watched::Log => {
                 let log = engines.log.clone();
-                engines.readiness.monitor("log", &engines.shutdown, move || {
+                engines.readiness.monitor(&names.log, &engines.shutdown, move || {
                     let log = log.clone();
                     async move { log.check().await }
                 });
             }
             Watched::History => {
                 let history = engines.history.clone();
-                engines.readiness.monitor("history store", &engines.shutdown, move || {
+                engines.readiness.monitor(&names.history, &engines.shutdown, move || {
                     let history = history.clone();
                     async move { history.check().await }
                 });
             }
             Watched::Tickets => {
                 let tickets = engines.tickets.clone();
-                engines.readiness.monitor("ticket store", &engines.shutdown, move || {
+                engines.readiness.monitor(&names.tickets, &engines.shutdown, move || {
                     let tickets = tickets.clone();
                     async move { tickets.check().await }
                 });

@@ -7,7 +7,7 @@ use common::{
     backoff::Backoff,
     engine::Engines,
     http::{
-        admin,
+        admin::{self, Readiness},
         client::{Service as Name, Urls},
         server::HttpServer,
     },
@@ -19,7 +19,7 @@ use tracing::info;
 
 use crate::{
     cli::{Options, Service},
-    engines::{self, DataDir, Watched},
+    engines::{self, DataDir, EngineNames, Watched},
     settings::Settings,
 };
 
@@ -45,7 +45,7 @@ pub(crate) async fn up(options: &Options) -> anyhow::Result<()> {
     let data_dir = DataDir::open(&options.data_dir)?;
     let urls = Urls::default();
     let engines = engines::connect(&settings, Some(&data_dir), urls.clone()).await?;
-    engines::watch(&engines, &[Watched::Log, Watched::History, Watched::Tickets]);
+    engines::watch(&engines, &settings, &[Watched::Log, Watched::History, Watched::Tickets]);
     let admin = serve_admin(&settings, &engines, metrics).await?;
 
     macro_rules! internal {
@@ -76,7 +76,7 @@ pub(crate) async fn up(options: &Options) -> anyhow::Result<()> {
         mqtt_tls: agent.local_addr_tls(),
         admin,
         data_dir: options.data_dir.clone(),
-        engines: engine_names(&settings),
+        engines: EngineNames::of(&settings),
     };
     let password = auth.initial_admin_password();
     start!(engines, "auth", auth);
@@ -90,18 +90,46 @@ pub(crate) async fn up(options: &Options) -> anyhow::Result<()> {
     start!(engines, "gateway", gateway);
     let (readiness, stop) = (engines.readiness.clone(), engines.shutdown.clone());
     engines.shutdown.spawn("welcome", async move {
+        // The password is shown as soon as there is one: nobody may be locked out because something else is away.
         let greeting = async {
             // Only the first start has a password to show; otherwise the sender is dropped.
             let password = password.await.ok();
-            let mut backoff = Backoff::up_to(Duration::from_millis(200));
-            while !readiness.is_ready() {
-                backoff.wait().await;
-            }
+            welcome.print_password(password.as_ref().map(ExposeSecret::expose_secret));
+            wait_until_ready(&readiness).await;
             welcome.print(password.as_ref().map(ExposeSecret::expose_secret));
+        };
+        let waiting = async {
+            tell_what_is_missing(&readiness).await;
+        };
+        let greeting = async {
+            tokio::select! {
+                () = greeting => {}
+                () = waiting => {}
+            }
         };
         stop.unless_requested(greeting).await;
     });
     stop_when_asked(&engines).await
+}
+
+async fn wait_until_ready(readiness: &Readiness) {
+    let mut backoff = Backoff::up_to(Duration::from_millis(200));
+    while !readiness.is_ready() {
+        backoff.wait().await;
+    }
+}
+
+/// Tells every few seconds what the start waits for. Ends only with the wait itself.
+#[expect(clippy::print_stdout, reason = "the person who started it looks at the terminal")]
+async fn tell_what_is_missing(readiness: &Readiness) {
+    let mut every = tokio::time::interval(Duration::from_secs(5));
+    every.tick().await;
+    loop {
+        every.tick().await;
+        for (name, reason) in readiness.missing() {
+            println!("  waiting for {name}: {reason}");
+        }
+    }
 }
 
 /// Runs one service until it is asked to stop.
@@ -117,7 +145,7 @@ pub(crate) async fn single(service: Service) -> anyhow::Result<()> {
 
     macro_rules! run {
         ($module:ident, $label:literal, $watched:expr) => {{
-            engines::watch(&engines, &$watched);
+            engines::watch(&engines, &settings, &$watched);
             let server = $module::Server::bind(settings.$module.clone(), engines.clone()).await?;
             start!(engines, $label, server);
         }};
@@ -194,18 +222,6 @@ async fn stop_when_asked(engines: &Engines) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn engine_names(settings: &Settings) -> String {
-    let embedded =
-        |is_embedded: bool, shared: &'static str, own: &'static str| if is_embedded { own } else { shared };
-    [
-        embedded(settings.kafka.brokers.is_empty(), "Kafka", "embedded log"),
-        embedded(settings.postgres.url.expose_secret().is_empty(), "PostgreSQL", "SQLite"),
-        embedded(settings.mongodb.url.is_empty(), "MongoDB", "embedded history"),
-        embedded(settings.redis.url.is_empty(), "Redis", "tickets in memory"),
-    ]
-    .join(", ")
-}
-
 /// What `tatami up` tells the person who started it.
 struct Welcome {
     gateway: SocketAddr,
@@ -213,10 +229,23 @@ struct Welcome {
     mqtt_tls: Option<SocketAddr>,
     admin: SocketAddr,
     data_dir: PathBuf,
-    engines: String,
+    engines: EngineNames,
 }
 
 impl Welcome {
+    #[expect(clippy::print_stdout, reason = "this is what the command is asked to print")]
+    fn print_password(&self, password: Option<&str>) {
+        match password {
+            Some(password) => println!("\n  user admin, password {password}  (shown only now: keep it)"),
+            None => println!("\n  user admin, with the password of the first start"),
+        }
+        println!(
+            "  starting; data in {}, health at http://{}/health/ready",
+            self.data_dir.display(),
+            self.admin
+        );
+    }
+
     #[expect(clippy::print_stdout, reason = "this is what the command is asked to print")]
     fn print(&self, password: Option<&str>) {
         let off = || "off".to_owned();
@@ -229,20 +258,20 @@ Tatami is up.
   MQTT               {mqtt}  (user and password)
   MQTT over TLS      {mqtt_tls}  (client certificate)
   health, metrics    http://{admin}/health/ready  http://{admin}/metrics
-  engines            {engines}
+  engines            {log}, {sql},
+                     {history}, {tickets}
   data               {data_dir}
 ",
             gateway = self.gateway,
             mqtt = port(self.mqtt),
             mqtt_tls = port(self.mqtt_tls),
             admin = self.admin,
-            engines = self.engines,
+            log = self.engines.log,
+            sql = self.engines.sql,
+            history = self.engines.history,
+            tickets = self.engines.tickets,
             data_dir = self.data_dir.display(),
         );
-        match password {
-            Some(password) => println!("  user admin, password {password}  (shown only now: keep it)\n"),
-            None => println!("  user admin, with the password of the first start\n"),
-        }
         println!(
             "Try it:
 

@@ -58,8 +58,15 @@ const DEFAULTS: [&str; 10] = [
 impl Settings {
     /// Reads the settings; the error names the key that is wrong.
     pub(crate) fn load(options: &Options) -> anyhow::Result<Self> {
-        Ok(figment(options)?.extract()?)
+        figment(options)?.extract().map_err(|error| explained(&error))
     }
+}
+
+/// What is wrong with a setting, with its name in the settings file and in the environment.
+fn explained(error: &figment::Error) -> anyhow::Error {
+    let path: Vec<String> = error.path.iter().map(|part| part.to_lowercase()).collect();
+    let variable = path.join("__").to_uppercase();
+    anyhow::anyhow!("setting {} (TATAMI_{variable} in the environment): {}", path.join("."), error.kind)
 }
 
 /// Defaults, then the file, then the environment, then the command line.
@@ -102,6 +109,16 @@ fn readdressed(current: &str, host: Option<&str>, port: Option<u16>) -> String {
     format!("{}:{port}", host.unwrap_or(old_host))
 }
 
+/// A URL without the password that it may carry.
+pub(crate) fn without_password(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let Some((credentials, host)) = rest.rsplit_once('@') else { return text.to_owned() };
+    match credentials.split_once(':') {
+        Some((user, _)) => format!("{scheme}://{user}:***@{host}"),
+        None => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +139,19 @@ mod tests {
             ("[::1]:8000", None, Some(0), "[::1]:0"),
         ] {
             assert_eq!(readdressed(current, host, port), expected);
+        }
+    }
+
+    #[test]
+    fn passwords_in_urls_are_masked() {
+        for (url, masked) in [
+            ("postgres://u:p@h/d", "postgres://u:***@h/d"),
+            ("postgres://u:p@q@h/d", "postgres://u:***@h/d"),
+            ("redis://:p@h:1/0", "redis://:***@h:1/0"),
+            ("mongodb://h", "mongodb://h"),
+            ("127.0.0.1:80", "127.0.0.1:80"),
+        ] {
+            assert_eq!(without_password(url), masked);
         }
     }
 }

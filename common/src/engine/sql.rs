@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use sqlx::{AnyPool, Executor, any::AnyPoolOptions, migrate::Migrator};
+use sqlx::{AnyPool, Connection, Executor, any::AnyPoolOptions, migrate::Migrator};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -127,7 +127,9 @@ impl SqlEngine {
     pub async fn check(&self) -> Result<(), SqlError> {
         if let Self::Postgres(settings) = self {
             sqlx::any::install_default_drivers();
-            sqlx::query("SELECT 1").execute(&Self::postgres_pool(settings, "public")?).await?;
+            // Without a pool, whose time-out would hide why there is no connection.
+            let mut connection = sqlx::AnyConnection::connect(settings.url.expose_secret()).await?;
+            sqlx::query("SELECT 1").execute(&mut connection).await?;
         }
         Ok(())
     }
@@ -153,6 +155,9 @@ impl SqlEngine {
         Ok(AnyPoolOptions::new()
             .max_connections(4)
             .acquire_timeout(Duration::from_secs(3))
+            // A full disk ends a transaction inside SQLite, and sqlx goes on counting it: such a connection could never begin
+            // another, so it is replaced.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .after_connect(|connection, _| {
                 Box::pin(
                     async move { connection.execute(sqlx::raw_sql(Self::SQLITE_PRAGMAS)).await.map(drop) },

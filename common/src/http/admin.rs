@@ -47,7 +47,7 @@ impl Readiness {
     }
 
     /// Asks an engine every two seconds whether it answers.
-    pub fn monitor<F, Fut, E>(&self, name: &'static str, shutdown: &Shutdown, check: F)
+    pub fn monitor<F, Fut, E>(&self, name: impl Into<String>, shutdown: &Shutdown, check: F)
     where
         F: Fn() -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), E>> + Send,

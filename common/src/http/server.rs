@@ -43,6 +43,24 @@ pub struct HttpSettings {
     pub max_connections: usize,
 }
 
+impl HttpSettings {
+    fn validate(&self) -> io::Result<()> {
+        let limits = [
+            ("max_body_bytes", self.max_body_bytes as u64, 1 << 30),
+            ("request_timeout_ms", self.request_timeout_ms, 3_600_000),
+            ("header_timeout_ms", self.header_timeout_ms, 3_600_000),
+            ("max_connections", self.max_connections as u64, 10_000_000),
+        ];
+        match limits.into_iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
+            None => Ok(()),
+            Some((key, _, most)) => {
+                let message = format!("http.{key} must be from 1 to {most}");
+                Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+            }
+        }
+    }
+}
+
 /// A bound listener that is not serving yet.
 pub struct HttpServer {
     listener: TcpListener,
@@ -52,6 +70,7 @@ pub struct HttpServer {
 impl HttpServer {
     /// Binds an address such as `127.0.0.1:0`.
     pub async fn bind(listen: &str, settings: HttpSettings) -> io::Result<Self> {
+        settings.validate()?;
         let listener = TcpListener::bind(listen)
             .await
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}")))?;

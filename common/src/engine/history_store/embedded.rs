@@ -166,7 +166,14 @@ impl Store {
         // Inserts touch a page per series: with a large cache and few checkpoints each is written once for many rows.
         let writing = options.clone().pragma("cache_size", "-65536").pragma("wal_autocheckpoint", "10000");
         let pool = |connections| {
-            SqlitePoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(5))
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(Duration::from_secs(5))
+                // A full disk ends a transaction inside SQLite, and sqlx goes on counting it: such a connection could
+                // never begin another, so it is replaced.
+                .before_acquire(|connection, _| {
+                    Box::pin(async move { Ok(!sqlx::Connection::is_in_transaction(&*connection)) })
+                })
         };
         let writer = pool(1).idle_timeout(None).max_lifetime(None).connect_with(writing).await?;
         sqlx::raw_sql(SCHEMA).execute(&writer).await?;
