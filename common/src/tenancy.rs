@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     backoff::Backoff,
@@ -129,10 +129,19 @@ impl Follower {
     const LIST_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
     async fn run(mut self) {
+        /// Services start together and find each other after a moment.
+        const PATIENCE: u32 = 6;
         let mut backoff = Backoff::default();
+        let mut failures = 0;
         while !self.sender.is_closed() {
             if let Err(error) = self.follow(&mut backoff).await {
-                warn!(error = format!("{error:#}"), "tenants cannot be followed for the moment");
+                failures += 1;
+                let (service, error) = (self.service, format!("{error:#}"));
+                if failures > PATIENCE {
+                    warn!(service, error, "tenants cannot be followed for the moment");
+                } else {
+                    debug!(service, error, "tenants cannot be followed yet");
+                }
             }
             backoff.wait().await;
         }
@@ -181,7 +190,7 @@ impl Follower {
 
     async fn create(&mut self, tenant: Tenant) {
         if self.known.insert(tenant.clone()) {
-            info!(%tenant, "tenant is there");
+            info!(service = self.service, %tenant, "tenant is there");
             // A closed channel is noticed by the loops above.
             let _ = self.sender.send(TenantChange::Created(tenant)).await;
         }
@@ -189,7 +198,7 @@ impl Follower {
 
     async fn forget(&mut self, tenant: Tenant, change: TenantChange) {
         if self.known.remove(&tenant) {
-            info!(%tenant, "tenant is gone");
+            info!(service = self.service, %tenant, "tenant is gone");
             self.topics.forget_tenant(&tenant);
             let _ = self.sender.send(change).await;
         }

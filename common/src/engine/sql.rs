@@ -59,12 +59,9 @@ impl From<sqlx::Error> for SqlError {
             | sqlx::Error::WorkerCrashed => Self::Unavailable(error.to_string()),
             sqlx::Error::Database(database) => {
                 let code = database.code().unwrap_or_default();
-                // 08: connection lost; 57P: the server shuts down or starts; 53: out of connections or disk;
-                // 5 and 6: SQLite is locked for longer than its time-out.
-                if ["08", "57P", "53"].iter().any(|class| code.starts_with(class))
-                    || code == "5"
-                    || code == "6"
-                {
+                // 08: connection lost; 57P: the server shuts down or starts; 53: out of connections or disk.
+                let is_away = ["08", "57P", "53"].iter().any(|class| code.starts_with(class));
+                if is_away || is_trouble_of_sqlite(&code) {
                     Self::Unavailable(error.to_string())
                 } else if database.is_unique_violation() || database.is_foreign_key_violation() {
                     let constraint = database.constraint().unwrap_or_else(|| database.message()).to_owned();
@@ -76,6 +73,13 @@ impl From<sqlx::Error> for SqlError {
             _ => Self::Failed(error),
         }
     }
+}
+
+/// Whether SQLite is locked for longer than its time-out (5, 6) or its disk fails, is full or cannot be opened (10, 13, 14).
+/// PostgreSQL's codes have five characters, SQLite's have fewer; what is above the lowest byte tells details.
+fn is_trouble_of_sqlite(code: &str) -> bool {
+    let code = if code.len() < 5 { code.parse::<u16>().ok() } else { None };
+    code.is_some_and(|code| [5, 6, 10, 13, 14].contains(&(code & 0xff)))
 }
 
 /// The database of one service. Cheap to clone.

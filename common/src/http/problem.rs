@@ -231,7 +231,8 @@ impl From<SqlError> for Problem {
     fn from(error: SqlError) -> Self {
         match error {
             SqlError::Unavailable(reason) => {
-                tracing::warn!(reason, "a request was refused because the database is away");
+                // Readiness warns once; this would be a line per request.
+                tracing::debug!(reason, "a request was refused because the database is away");
                 Self::unavailable("database")
             }
             // Constraints that a client can violate are caught where they are known.
@@ -261,7 +262,7 @@ impl From<LogError> for Problem {
 
 impl From<TicketError> for Problem {
     fn from(error: TicketError) -> Self {
-        tracing::warn!(%error, "a request was refused because the ticket store is away");
+        tracing::debug!(%error, "a request was refused because the ticket store is away");
         Self::unavailable("ticket store")
     }
 }
