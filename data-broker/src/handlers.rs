@@ -7,26 +7,23 @@ use axum::{
     extract::{Path, State},
 };
 use common::{
-    engine::{EventLog, TicketStore},
+    engine::TicketStore,
     http::{Caller, Problem, caller::ServiceCaller},
-    wire::{Subject, Topic},
+    wire::Subject,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{config::Config, live::TOKENS};
+use crate::{config::Config, live::TOKENS, topics::OwnTopics};
 
 /// Creates the topic of the caller's tenant for a subject, unless it exists (dojot-api.md 4.2).
 pub(crate) async fn allocate_topic(
     ServiceCaller(Caller { tenant, .. }): ServiceCaller,
     Path(subject): Path<String>,
-    State(config): State<Arc<Config>>,
-    State(log): State<EventLog>,
+    State(topics): State<OwnTopics>,
 ) -> Result<Json<Value>, Problem> {
     let subject = Subject::parse(&subject).map_err(|error| Problem::bad_request(error.to_string()))?;
-    let topic = Topic::new(&tenant, &subject);
-    let profile = config.profile(&subject).ok_or_else(|| Problem::internal("no default topic profile"))?;
-    log.create_topic(&topic, profile).await?;
+    let topic = topics.create(&tenant, &subject).await?;
     Ok(Json(json!({ "topic": topic.as_str() })))
 }
 

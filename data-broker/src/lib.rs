@@ -5,12 +5,13 @@ pub mod domain;
 mod handlers;
 mod live;
 mod router;
+mod topics;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::FromRef};
 use common::{
-    engine::{Engines, EventLog, TicketStore},
+    engine::{Engines, TicketStore},
     http::{
         Shape,
         server::{HttpServer, Layers},
@@ -18,7 +19,7 @@ use common::{
 };
 
 pub use crate::config::Config;
-use crate::live::Live;
+use crate::{live::Live, topics::OwnTopics};
 
 /// Name of the service.
 pub const SERVICE: &str = "data-broker";
@@ -28,7 +29,7 @@ pub const DEFAULT_CONFIG: &str = include_str!("../config.default.toml");
 #[derive(Clone, FromRef)]
 struct AppState {
     config: Arc<Config>,
-    log: EventLog,
+    topics: OwnTopics,
     tickets: TicketStore,
 }
 
@@ -45,9 +46,10 @@ impl Server {
     pub async fn bind(config: Config, engines: Engines) -> anyhow::Result<Self> {
         config.validate()?;
         let http = HttpServer::bind(&config.listen, engines.http).await?;
-        let (live, socketio) = Live::new(&config, &engines)?;
-        let state =
-            AppState { config: Arc::new(config), log: engines.log.clone(), tickets: engines.tickets.clone() };
+        let config = Arc::new(config);
+        let topics = OwnTopics::new(Arc::clone(&config), engines.log.clone());
+        let (live, socketio) = Live::new(&config, topics.clone(), &engines)?;
+        let state = AppState { config, topics, tickets: engines.tickets.clone() };
         let layers = Layers {
             service: SERVICE,
             shape: Shape::Message,
@@ -76,13 +78,6 @@ impl Server {
         self.http.run(self.router, shutdown.clone()).await;
         self.live.close();
     }
-}
-
-/// How this service finds the topics that it reads itself: through its own rules, without asking over HTTP.
-#[derive(Clone)]
-struct OwnTopics {
-    config: Arc<Config>,
-    log: EventLog,
 }
 
 /// Engine.IO timings of the original (dojot-api.md 4.3).

@@ -14,7 +14,7 @@ use common::{
     },
     http::Caller,
     shutdown::Shutdown,
-    wire::{Subject, Tenant, Topic},
+    wire::{Subject, Tenant},
 };
 use serde_json::{Value, value::RawValue};
 use socketioxide::{
@@ -27,12 +27,13 @@ use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use crate::{
-    OwnTopics, PING_INTERVAL, PING_TIMEOUT,
+    PING_INTERVAL, PING_TIMEOUT,
     config::Config,
     domain::{
         filter::Filter,
         live_event::{self, LiveEvent},
     },
+    topics::OwnTopics,
 };
 
 /// Namespace of socket.io tokens in the ticket store.
@@ -73,10 +74,14 @@ fn room(tenant: &Tenant, notifications: bool) -> String {
 
 impl Live {
     /// The live side and the layer that serves `/socket.io`.
-    pub(crate) fn new(config: &Config, engines: &Engines) -> Result<(Self, SocketIoLayer), LogError> {
+    pub(crate) fn new(
+        config: &Config,
+        topics: OwnTopics,
+        engines: &Engines,
+    ) -> Result<(Self, SocketIoLayer), LogError> {
         let shared = Arc::new(Shared {
             tail: SharedTail::new(&engines.log, &engines.shutdown)?,
-            topics: OwnTopics { config: Arc::new(config.clone()), log: engines.log.clone() },
+            topics,
             tickets: engines.tickets.clone(),
             clock: engines.clock.clone(),
             shutdown: engines.shutdown.clone(),
@@ -241,17 +246,5 @@ impl Shared {
                 let _ = socket.disconnect();
             }
         });
-    }
-}
-
-impl OwnTopics {
-    async fn create(&self, tenant: &Tenant, subject: &Subject) -> Result<Topic, LogError> {
-        let topic = Topic::new(tenant, subject);
-        let profile = self
-            .config
-            .profile(subject)
-            .ok_or_else(|| LogError::Failed("no default topic profile".to_owned()))?;
-        self.log.create_topic(&topic, profile).await?;
-        Ok(topic)
     }
 }

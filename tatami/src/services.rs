@@ -14,7 +14,8 @@ use common::{
     telemetry,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::{
@@ -90,21 +91,10 @@ pub(crate) async fn up(options: &Options) -> anyhow::Result<()> {
     start!(engines, "gateway", gateway);
     let (readiness, stop) = (engines.readiness.clone(), engines.shutdown.clone());
     engines.shutdown.spawn("welcome", async move {
-        // The password is shown as soon as there is one: nobody may be locked out because something else is away.
-        let greeting = async {
-            // Only the first start has a password to show; otherwise the sender is dropped.
-            let password = password.await.ok();
-            welcome.print_password(password.as_ref().map(ExposeSecret::expose_secret));
-            wait_until_ready(&readiness).await;
-            welcome.print(password.as_ref().map(ExposeSecret::expose_secret));
-        };
-        let waiting = async {
-            tell_what_is_missing(&readiness).await;
-        };
         let greeting = async {
             tokio::select! {
-                () = greeting => {}
-                () = waiting => {}
+                () = welcome.greet(password, &readiness) => {}
+                () = tell_what_is_missing(&readiness) => {}
             }
         };
         stop.unless_requested(greeting).await;
@@ -233,6 +223,17 @@ struct Welcome {
 }
 
 impl Welcome {
+    /// Shows the password of the first start as soon as there is one, since nobody may be locked out because something else
+    /// is away, and the rest when everything is ready.
+    async fn greet(&self, password: oneshot::Receiver<SecretString>, readiness: &Readiness) {
+        // Later starts have none to show: the sender is dropped.
+        let password = password.await.ok();
+        let password = password.as_ref().map(ExposeSecret::expose_secret);
+        self.print_password(password);
+        wait_until_ready(readiness).await;
+        self.print(password);
+    }
+
     #[expect(clippy::print_stdout, reason = "this is what the command is asked to print")]
     fn print_password(&self, password: Option<&str>) {
         match password {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{FromRequestParts, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, request::Parts},
+    http::{HeaderName, HeaderValue, Method, request::Parts},
     middleware::Next,
     response::Response,
 };
@@ -133,11 +133,6 @@ pub async fn verify_caller(key: InternalKey, clock: Clock, mut request: Request,
         request.extensions_mut().insert(verified);
     }
     next.run(request).await
-}
-
-/// Removes what only the platform itself may say about a request.
-pub fn remove_internal_headers(headers: &mut HeaderMap) {
-    headers.remove(CALLER_HEADER);
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {

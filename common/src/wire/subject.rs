@@ -17,8 +17,6 @@ impl Subject {
     pub const NOTIFICATIONS: Self = Self(Cow::Borrowed("dojot.notifications"));
     /// Owners of certificates (dojot-connectors.md 2.9).
     pub const CERTIFICATES: Self = Self(Cow::Borrowed("dojot.x509-identity-mgmt.certificates"));
-    /// Trusted certificate authorities (dojot-connectors.md 2.9).
-    pub const TRUSTED_CAS: Self = Self(Cow::Borrowed("dojot.x509-identity-mgmt.trusted-cas"));
     /// User names and passwords of devices (dojot-connectors.md 4.4).
     pub const BASIC_CREDENTIALS: Self = Self(Cow::Borrowed("dojot.device-manager.basic-credentials"));
     /// Tenants that come and go (dojot-api.md 2.8); only of the management tenant.
@@ -27,10 +25,6 @@ impl Subject {
     pub const REVOCATION: Self = Self(Cow::Borrowed("tatami.revocation"));
     /// Records that nobody could read, set aside per tenant.
     pub const DEAD_LETTER: Self = Self(Cow::Borrowed("tatami.dead-letter"));
-
-    /// The subjects that every tenant has from its creation on.
-    pub const OF_EVERY_TENANT: [Self; 5] =
-        [Self::DEVICE_DATA, Self::DEVICE, Self::CERTIFICATES, Self::BASIC_CREDENTIALS, Self::DEAD_LETTER];
 
     /// Reads a subject.
     pub fn parse(subject: &str) -> Result<Self, InvalidName> {
