@@ -7,7 +7,17 @@ CREATE TABLE counters (
 -- A tenant is there for as long as it has users.
 CREATE TABLE tenants (
     name TEXT PRIMARY KEY,
-    users BIGINT NOT NULL
+    users BIGINT NOT NULL,
+    -- Tells the tenants apart that have had this name one after the other.
+    generation BIGINT NOT NULL
+);
+
+-- Services that may still keep data of a tenant that is gone. While there is a row, its name is not given again.
+CREATE TABLE tenant_removals (
+    tenant TEXT NOT NULL,
+    generation BIGINT NOT NULL,
+    service TEXT NOT NULL,
+    PRIMARY KEY (tenant, service)
 );
 
 CREATE TABLE users (

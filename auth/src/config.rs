@@ -17,6 +17,9 @@ pub struct Config {
     pub user_initial_password: SecretString,
     /// Whether whoever may manage users manages those of all tenants, as in dojot.
     pub users_across_tenants: bool,
+    /// Services that keep data of tenants: the name of a tenant that is removed is not given again before all of them have
+    /// confirmed that they keep nothing more.
+    pub removal_confirmed_by: Vec<String>,
     /// How many password checks may wait for a core; more are answered 503.
     pub password_queue: usize,
     /// How long permissions of a user are remembered, in seconds.

@@ -31,7 +31,7 @@ use crate::{
     first_start::FirstStart,
     keys::KeyRing,
     passwords::Passwords,
-    storage::{AccessRepository, FirstStartRepository, KeyRepository, UserRepository},
+    storage::{AccessRepository, FirstStartRepository, KeyRepository, TenantRepository, UserRepository},
 };
 
 /// Name of the service.
@@ -43,6 +43,7 @@ pub const DEFAULT_CONFIG: &str = include_str!("../config.default.toml");
 struct AppState {
     config: Arc<Config>,
     users: UserRepository,
+    tenants: TenantRepository,
     access: AccessCache,
     keys: KeyRing,
     passwords: Passwords,
@@ -72,8 +73,14 @@ impl Server {
         let access = AccessCache::new(AccessRepository::new(sql.clone()), config.access_cache_s);
         let keys = KeyRing::new(KeyRepository::new(sql.clone()), clock.clone());
         let passwords = Passwords::new(config.password_queue);
+        let tenants = TenantRepository::new(sql.clone(), &config.removal_confirmed_by);
         let first_start = FirstStart {
-            repository: FirstStartRepository::new(sql.clone(), outbox.clone(), clock.clone()),
+            repository: FirstStartRepository::new(
+                sql.clone(),
+                outbox.clone(),
+                tenants.clone(),
+                clock.clone(),
+            ),
             keys: keys.clone(),
             passwords: passwords.clone(),
             admin_password: config::unless_empty(&config.admin_password),
@@ -81,10 +88,11 @@ impl Server {
             ready: engines.readiness.register("auth first start"),
             hash: None,
         };
-        let users = UserRepository::new(sql, outbox, clock.clone());
+        let users = UserRepository::new(sql, outbox, tenants.clone(), clock.clone());
         let state = AppState {
             config: Arc::new(config),
             users,
+            tenants,
             access: access.clone(),
             keys,
             passwords,

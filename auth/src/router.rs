@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    routing::{MethodRouter, get, post},
+    routing::{MethodRouter, delete, get, post},
 };
 
 use crate::{
@@ -21,6 +21,7 @@ pub(crate) fn router(state: AppState) -> Router {
         // Between our own services.
         .both("/pdp", post(pdp::decide))
         .both("/admin/tenants", get(tenant::list_tenants))
+        .both("/admin/removals/{tenant}/{generation}", delete(tenant::confirm_removal))
         .with_state(state)
 }
 

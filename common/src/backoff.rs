@@ -30,11 +30,16 @@ impl Backoff {
         self.next = Self::FIRST;
     }
 
+    /// The next pause, for those who wait for something else meanwhile.
+    pub fn pause(&mut self) -> Duration {
+        let pause = self.next.mul_f64(rand::rng().random_range(0.5..1.0));
+        self.next = (self.next * 2).min(self.limit);
+        pause
+    }
+
     /// Waits for the next pause.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that waits for time to pass")]
     pub async fn wait(&mut self) {
-        let pause = self.next.mul_f64(rand::rng().random_range(0.5..1.0));
-        self.next = (self.next * 2).min(self.limit);
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(self.pause()).await;
     }
 }

@@ -1,6 +1,9 @@
 //! The loop of every service that works through the topics of all tenants: read, handle, commit.
 
-use std::{collections::BTreeMap, future::Future};
+use std::{
+    collections::{BTreeMap, HashSet},
+    future::Future,
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -12,7 +15,7 @@ use crate::{
         Engines,
         event_log::{GroupConsumer, Headers, LogError, NewRecord, Record},
     },
-    tenancy::{self, TenantChange, Topics},
+    tenancy::{self, Removal, TenantChange, Topics, Turn},
     wire::{Subject, Tenant, Topic, header},
 };
 
@@ -33,10 +36,9 @@ pub trait Handler: Send + Sync + 'static {
     /// whole batch is tried again later.
     fn handle(&mut self, batch: &[Record]) -> impl Future<Output = anyhow::Result<Vec<Malformed>>> + Send;
 
-    /// A tenant is gone. The default does nothing.
-    fn tenant_removed(&mut self, _tenant: &Tenant) -> impl Future<Output = ()> + Send {
-        async {}
-    }
+    /// Removes what the service keeps of a tenant that is gone; tries until nothing is left. No more records of the tenant
+    /// come, those of others are handled meanwhile.
+    fn purge(&self, removal: Removal) -> impl Future<Output = ()> + Send + 'static;
 }
 
 /// What to consume.
@@ -52,8 +54,15 @@ pub struct Consumption {
 
 /// Consumes until the end is asked for. Runs as a task of `engines.shutdown`.
 pub fn start(engines: &Engines, topics: Topics, what: Consumption, handler: impl Handler) {
-    let changes = tenancy::follow(engines, topics.clone(), what.service);
-    let worker = Worker { engines: engines.clone(), topics, what, handler, subscribed: BTreeMap::new() };
+    let changes = tenancy::follow(engines, topics.clone(), what.service, Turn::AtOnce);
+    let worker = Worker {
+        engines: engines.clone(),
+        topics,
+        what,
+        handler,
+        subscribed: BTreeMap::new(),
+        gone: HashSet::new(),
+    };
     engines.shutdown.spawn_vital("consumer", worker.run(changes));
 }
 
@@ -63,6 +72,8 @@ struct Worker<H> {
     what: Consumption,
     handler: H,
     subscribed: BTreeMap<Tenant, Vec<Topic>>,
+    /// Tenants that were removed: records of theirs that were fetched before must not be stored after the purge.
+    gone: HashSet<Tenant>,
 }
 
 impl<H: Handler> Worker<H> {
@@ -88,8 +99,11 @@ impl<H: Handler> Worker<H> {
                     }
                 }
                 batch = group.next_batch(self.what.max_batch) => match batch {
-                    Ok(batch) => {
+                    Ok(mut batch) => {
                         backoff.reset();
+                        if !self.gone.is_empty() {
+                            batch.retain(|record| !self.gone.contains(record.topic.tenant()));
+                        }
                         if shutdown.unless_requested(self.work(&batch, &mut group)).await.is_none() {
                             return Ok(());
                         }
@@ -107,16 +121,20 @@ impl<H: Handler> Worker<H> {
         let mut created = Vec::new();
         for change in changes {
             match change {
-                TenantChange::Created(tenant) => created.push(tenant),
+                TenantChange::Created(tenant) => {
+                    self.gone.remove(&tenant);
+                    created.push(tenant);
+                }
                 TenantChange::Removed(tenant) => {
                     created.retain(|other| *other != tenant);
                     self.subscribed.remove(&tenant);
-                    self.handler.tenant_removed(&tenant).await;
+                    self.gone.insert(tenant);
                 }
                 TenantChange::Missing(tenant) => {
                     created.retain(|other| *other != tenant);
                     self.subscribed.remove(&tenant);
                 }
+                TenantChange::Purge(removal) => self.purge(removal),
             }
         }
         let topics = &self.topics;
@@ -138,6 +156,18 @@ impl<H: Handler> Worker<H> {
         if let Err(error) = group.subscribe(&all) {
             warn!(service = self.what.service, %error, "cannot subscribe");
         }
+    }
+
+    fn purge(&self, removal: Removal) {
+        let purge = self.handler.purge(removal.clone());
+        let stop = self.engines.shutdown.clone();
+        self.engines.shutdown.spawn("purge", async move {
+            let work = async {
+                purge.await;
+                removal.confirm().await;
+            };
+            stop.unless_requested(work).await;
+        });
     }
 
     async fn work(&mut self, batch: &[Record], group: &mut GroupConsumer) {

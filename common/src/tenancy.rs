@@ -1,7 +1,7 @@
 //! Which tenants exist, at start and while running, and which topics they have.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -87,29 +87,130 @@ impl Topics {
 }
 
 /// A tenant came or went.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum TenantChange {
     /// It exists now, or did when the service started.
     Created(Tenant),
-    /// Its removal was announced: what is kept of it may go.
+    /// It is gone: what lives of it in this process (sessions, sockets, subscriptions) ends.
     Removed(Tenant),
-    /// Auth does not list it any more, though nobody announced its removal. Nothing is deleted on this ground: the list may
-    /// be the mistake.
+    /// Auth does not list it any more, though nobody announced its removal. Nothing ends and nothing is deleted on this
+    /// ground: the list may be the mistake.
     Missing(Tenant),
+    /// The service removes what it keeps of a tenant that is gone, and then confirms. Comes after `Removed`, and comes
+    /// again after a restart until it is confirmed.
+    Purge(Removal),
 }
 
-#[derive(Deserialize)]
+/// The end of a tenant, as auth has recorded it. Its name is not given to a new tenant before every service that keeps
+/// data of tenants has confirmed.
+#[derive(Clone)]
+pub struct Removal {
+    tenant: Tenant,
+    generation: i64,
+    client: InternalClient,
+    service: &'static str,
+}
+
+impl std::fmt::Debug for Removal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Removal({}/{})", self.tenant, self.generation)
+    }
+}
+
+impl Removal {
+    /// Whose data goes.
+    pub fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
+    /// Which of the tenants that have had this name.
+    pub fn generation(&self) -> i64 {
+        self.generation
+    }
+
+    /// Tells auth that the service keeps nothing of the tenant any more; tries until auth has heard it.
+    pub async fn confirm(&self) {
+        let caller = Caller::service(self.service, &Tenant::management());
+        let path = format!("/admin/removals/{}/{}", self.tenant, self.generation);
+        let mut backoff = Backoff::up_to(Duration::from_secs(2));
+        while let Err(error) = self.client.delete(Service::Auth, &path, &caller).await {
+            warn!(service = self.service, removal = ?self, %error, "a removal cannot be confirmed yet");
+            backoff.wait().await;
+        }
+        info!(service = self.service, tenant = %self.tenant, "the data of a removed tenant is gone");
+    }
+}
+
+/// When a service removes what it keeps of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// At once.
+    AtOnce,
+    /// When all others have confirmed: they may still need what it keeps.
+    Last,
+}
+
+/// What auth answers at `GET /admin/tenants`.
+#[derive(Debug, Default, Deserialize)]
 struct TenantsAnswer {
     tenants: Vec<String>,
+    /// Which of the tenants that have had its name each of them is.
+    #[serde(default)]
+    generations: HashMap<String, i64>,
+    #[serde(default)]
+    removals: Vec<RemovalAnswer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RemovalAnswer {
+    tenant: Tenant,
+    generation: i64,
+    /// Services that have not confirmed.
+    services: Vec<String>,
+}
+
+impl TenantsAnswer {
+    async fn ask(client: &InternalClient, service: &str) -> Result<Self, CallError> {
+        client.get(Service::Auth, "/admin/tenants", &Caller::service(service, &Tenant::management())).await
+    }
+
+    /// Tenants and their generations, without one that was removed while the answer was made.
+    fn existing(&self) -> BTreeMap<Tenant, Option<i64>> {
+        let existing = self.tenants.iter().filter_map(|name| {
+            let (tenant, generation) = (Tenant::parse(name).ok()?, self.generations.get(name).copied());
+            let is_gone = |of: &RemovalAnswer| of.tenant == tenant && Some(of.generation) == generation;
+            (!self.removals.iter().any(is_gone)).then_some((tenant, generation))
+        });
+        existing.collect()
+    }
+}
+
+/// Asks auth which tenants exist at this moment.
+pub async fn list(client: &InternalClient, service: &str) -> Result<BTreeSet<Tenant>, CallError> {
+    Ok(TenantsAnswer::ask(client, service).await?.existing().into_keys().collect())
 }
 
 /// Reports the tenants that exist and then those that come and go, for as long as the receiver lives.
 ///
 /// The tenancy topic is opened before auth is asked for the list, so no tenant falls between the two; the list is
-/// asked for again every minute and after every failure.
-pub fn follow(engines: &Engines, topics: Topics, service: &'static str) -> mpsc::Receiver<TenantChange> {
+/// asked for again every minute, after every removal and after every failure. Events only make it faster: a removal that
+/// happened while the service was down is in the list until the service has confirmed it.
+pub fn follow(
+    engines: &Engines,
+    topics: Topics,
+    service: &'static str,
+    turn: Turn,
+) -> mpsc::Receiver<TenantChange> {
     let (sender, receiver) = mpsc::channel(1024);
-    let follower = Follower { engines: engines.clone(), topics, service, sender, known: BTreeSet::new() };
+    let follower = Follower {
+        engines: engines.clone(),
+        topics,
+        service,
+        turn,
+        sender,
+        known: BTreeMap::new(),
+        purging: BTreeSet::new(),
+    };
     let stop = engines.shutdown.clone();
     engines.shutdown.spawn("tenancy", async move {
         stop.unless_requested(follower.run()).await;
@@ -121,8 +222,12 @@ struct Follower {
     engines: Engines,
     topics: Topics,
     service: &'static str,
+    turn: Turn,
     sender: mpsc::Sender<TenantChange>,
-    known: BTreeSet<Tenant>,
+    /// With their generations; none for a tenant that only its event has named.
+    known: BTreeMap<Tenant, Option<i64>>,
+    /// Removals that were passed on.
+    purging: BTreeSet<(Tenant, i64)>,
 }
 
 impl Follower {
@@ -151,45 +256,95 @@ impl Follower {
         let tail = self.engines.log.tail()?;
         let topic = self.topics.resolve(&Tenant::management(), &Subject::TENANCY).await?;
         tail.add(&topic, Start::End).await?;
+        // While others have to remove their data first.
+        let mut soon = Backoff::up_to(Duration::from_secs(2));
         while !self.sender.is_closed() {
-            self.take_over_list().await?;
+            let is_waiting = self.take_over_list().await?;
             backoff.reset();
-            let list_again = tokio::time::Instant::now() + Self::LIST_AGAIN_AFTER;
+            let pause = if is_waiting { soon.pause() } else { Self::LIST_AGAIN_AFTER };
+            let list_again = tokio::time::Instant::now() + pause;
             while let Ok(batch) = tokio::time::timeout_at(list_again, tail.next_batch(100)).await {
-                for record in batch? {
-                    self.take_over_event(&record).await;
+                if self.take_over_events(&batch?).await {
+                    soon.reset();
+                    break;
                 }
             }
         }
         Ok(())
     }
 
-    async fn take_over_list(&mut self) -> anyhow::Result<()> {
-        let caller = Caller::service(self.service, &Tenant::management());
-        let answer: TenantsAnswer = self.engines.client.get(Service::Auth, "/admin/tenants", &caller).await?;
-        let listed: BTreeSet<Tenant> =
-            answer.tenants.iter().filter_map(|name| Tenant::parse(name).ok()).collect();
-        for gone in self.known.difference(&listed).cloned().collect::<Vec<_>>() {
-            self.forget(gone.clone(), TenantChange::Missing(gone)).await;
-        }
-        for tenant in listed {
-            self.create(tenant).await;
-        }
-        Ok(())
-    }
-
-    async fn take_over_event(&mut self, record: &Record) {
-        match serde_json::from_slice::<TenancyEvent>(&record.value) {
-            Ok(TenancyEvent { kind: TenancyKind::Create, tenant }) => self.create(tenant).await,
-            Ok(TenancyEvent { kind: TenancyKind::Delete, tenant }) => {
-                self.forget(tenant.clone(), TenantChange::Removed(tenant)).await;
+    /// Returns whether there is a removal whose turn has not come yet.
+    async fn take_over_list(&mut self) -> anyhow::Result<bool> {
+        let answer = TenantsAnswer::ask(&self.engines.client, self.service).await?;
+        let listed = answer.existing();
+        for tenant in self.known.keys().cloned().collect::<Vec<_>>() {
+            match listed.get(&tenant) {
+                Some(generation) => self.compare(tenant, *generation).await,
+                None if answer.removals.iter().any(|removal| removal.tenant == tenant) => {
+                    self.forget(tenant.clone(), TenantChange::Removed(tenant)).await;
+                }
+                None => self.forget(tenant.clone(), TenantChange::Missing(tenant)).await,
             }
-            Err(error) => warn!(topic = %record.topic, offset = record.offset, %error, "not a tenancy event"),
+        }
+        let is_waiting = self.purge(answer.removals).await;
+        for (tenant, generation) in listed {
+            self.create(tenant, generation).await;
+        }
+        Ok(is_waiting)
+    }
+
+    /// A tenant that has another generation than before is another tenant: the one that was known is gone.
+    async fn compare(&mut self, tenant: Tenant, listed: Option<i64>) {
+        let Some(known) = self.known.get_mut(&tenant) else { return };
+        if known.is_none() || listed.is_none() {
+            *known = listed;
+        } else if *known != listed {
+            self.forget(tenant.clone(), TenantChange::Removed(tenant)).await;
         }
     }
 
-    async fn create(&mut self, tenant: Tenant) {
-        if self.known.insert(tenant.clone()) {
+    /// Passes on the removals that wait for this service. Returns whether there are some whose turn has not come.
+    async fn purge(&mut self, removals: Vec<RemovalAnswer>) -> bool {
+        let mut is_waiting = false;
+        let mut mine = BTreeSet::new();
+        for RemovalAnswer { tenant, generation, services } in removals {
+            if !services.iter().any(|service| service == self.service) {
+                continue;
+            }
+            mine.insert((tenant.clone(), generation));
+            if self.turn == Turn::Last && services.len() > 1 {
+                is_waiting = true;
+            } else if self.purging.insert((tenant.clone(), generation)) {
+                let client = self.engines.client.clone();
+                let removal = Removal { tenant, generation, client, service: self.service };
+                let _ = self.sender.send(TenantChange::Purge(removal)).await;
+            }
+        }
+        self.purging.retain(|removal| mine.contains(removal));
+        is_waiting
+    }
+
+    /// Returns whether the list has to be asked for at once.
+    async fn take_over_events(&mut self, batch: &[Record]) -> bool {
+        let mut is_removal = false;
+        for record in batch {
+            match serde_json::from_slice::<TenancyEvent>(&record.value) {
+                Ok(TenancyEvent { kind: TenancyKind::Create, tenant }) => self.create(tenant, None).await,
+                Ok(TenancyEvent { kind: TenancyKind::Delete, tenant }) => {
+                    is_removal = true;
+                    self.forget(tenant.clone(), TenantChange::Removed(tenant)).await;
+                }
+                Err(error) => {
+                    warn!(topic = %record.topic, offset = record.offset, %error, "not a tenancy event");
+                }
+            }
+        }
+        is_removal
+    }
+
+    async fn create(&mut self, tenant: Tenant, generation: Option<i64>) {
+        if !self.known.contains_key(&tenant) {
+            self.known.insert(tenant.clone(), generation);
             info!(service = self.service, %tenant, "tenant is there");
             // A closed channel is noticed by the loops above.
             let _ = self.sender.send(TenantChange::Created(tenant)).await;
@@ -197,7 +352,7 @@ impl Follower {
     }
 
     async fn forget(&mut self, tenant: Tenant, change: TenantChange) {
-        if self.known.remove(&tenant) {
+        if self.known.remove(&tenant).is_some() {
             info!(service = self.service, %tenant, "tenant is gone");
             self.topics.forget_tenant(&tenant);
             let _ = self.sender.send(change).await;

@@ -7,6 +7,7 @@
 )]
 
 mod forwarder;
+mod neighbours;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -15,7 +16,10 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-pub use self::forwarder::{Forwarder, Forwarding};
+pub use self::{
+    forwarder::{Forwarder, Forwarding},
+    neighbours::{Neighbours, TEST_TOPIC},
+};
 use crate::{
     clock::Clock,
     engine::{

@@ -5,6 +5,7 @@ pub mod domain;
 mod handlers;
 mod live;
 mod router;
+mod tenants;
 mod topics;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -19,7 +20,7 @@ use common::{
 };
 
 pub use crate::config::Config;
-use crate::{live::Live, topics::OwnTopics};
+use crate::{live::Live, tenants::Tenants, topics::OwnTopics};
 
 /// Name of the service.
 pub const SERVICE: &str = "data-broker";
@@ -38,6 +39,7 @@ pub struct Server {
     http: HttpServer,
     router: Router,
     live: Live,
+    tenants: Tenants,
     engines: Engines,
 }
 
@@ -47,7 +49,8 @@ impl Server {
         config.validate()?;
         let http = HttpServer::bind(&config.listen, engines.http).await?;
         let config = Arc::new(config);
-        let topics = OwnTopics::new(Arc::clone(&config), engines.log.clone());
+        let tenants = Tenants::new(engines.client.clone());
+        let topics = OwnTopics::new(Arc::clone(&config), engines.log.clone(), tenants.clone());
         let (live, socketio) = Live::new(&config, topics.clone(), &engines)?;
         let state = AppState { config, topics, tickets: engines.tickets.clone() };
         let layers = Layers {
@@ -59,7 +62,7 @@ impl Server {
         };
         // socket.io answers in its own way, so it stands in front of the layers of the API.
         let router = layers.wrap(router::router(state)).layer(socketio);
-        Ok(Self { http, router, live, engines })
+        Ok(Self { http, router, live, tenants, engines })
     }
 
     /// The bound address.
@@ -69,7 +72,11 @@ impl Server {
 
     /// Serves until the end is asked for.
     pub async fn run(self) {
-        let shutdown = self.engines.shutdown;
+        let shutdown = self.engines.shutdown.clone();
+        let (stop, follow) = (shutdown.clone(), self.tenants.follow(self.engines));
+        shutdown.spawn("tenants", async move {
+            stop.unless_requested(follow).await;
+        });
         let live = self.live.clone();
         let stop = shutdown.clone();
         shutdown.spawn("live", async move {

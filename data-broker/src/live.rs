@@ -33,7 +33,7 @@ use crate::{
         filter::Filter,
         live_event::{self, LiveEvent},
     },
-    topics::OwnTopics,
+    topics::{OwnTopics, TopicError},
 };
 
 /// Namespace of socket.io tokens in the ticket store.
@@ -221,7 +221,7 @@ async fn connected(socket: SocketRef, State(shared): State<Arc<Shared>>) {
 }
 
 impl Shared {
-    async fn listen(&self, tenant: &Tenant, notifications: bool) -> Result<Vec<TailLease>, LogError> {
+    async fn listen(&self, tenant: &Tenant, notifications: bool) -> Result<Vec<TailLease>, TopicError> {
         let subjects: &[Subject] =
             if notifications { &[Subject::NOTIFICATIONS] } else { &[Subject::DEVICE_DATA, Subject::DEVICE] };
         let mut leases = Vec::with_capacity(subjects.len());

@@ -73,10 +73,12 @@ CREATE TABLE credentials (
     FOREIGN KEY (tenant, device_id) REFERENCES devices (tenant, id) ON DELETE CASCADE
 );
 
--- Tenants that are gone and whose data is not, so that a restart goes on with it.
+-- Tenants that are gone; `done` when nothing is kept of them any more.
 CREATE TABLE tenant_removals (
-    tenant TEXT PRIMARY KEY,
-    until_ms BIGINT NOT NULL
+    tenant TEXT NOT NULL,
+    generation BIGINT NOT NULL,
+    done BIGINT NOT NULL,
+    PRIMARY KEY (tenant, generation)
 );
 
 CREATE TABLE outbox (

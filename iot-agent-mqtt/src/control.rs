@@ -239,6 +239,8 @@ impl Control {
                         self.unfollow(&watch);
                     }
                 }
+                // Nothing is kept but the sessions, which have ended when this comes.
+                TenantChange::Purge(removal) => removal.confirm().await,
             }
         }
     }

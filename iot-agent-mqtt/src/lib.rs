@@ -18,7 +18,12 @@ mod tls;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use common::{backoff::Backoff, engine::Engines, shutdown::Shutdown, tenancy};
+use common::{
+    backoff::Backoff,
+    engine::Engines,
+    shutdown::Shutdown,
+    tenancy::{self, Turn},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -76,7 +81,7 @@ impl Server {
     pub async fn run(self) {
         let Self { agent, engines, plain, tls } = self;
         let shutdown = engines.shutdown.clone();
-        let changes = tenancy::follow(&engines, agent.topics.clone(), SERVICE);
+        let changes = tenancy::follow(&engines, agent.topics.clone(), SERVICE, Turn::AtOnce);
         let (follower, reader) = (Arc::clone(&agent), Arc::clone(&agent));
         until_shutdown(
             &shutdown,

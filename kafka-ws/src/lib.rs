@@ -19,7 +19,7 @@ use common::{
         Shape,
         server::{HttpServer, Layers},
     },
-    tenancy::{self, TenantChange, Topics},
+    tenancy::{self, TenantChange, Topics, Turn},
 };
 
 pub use crate::config::Config;
@@ -111,7 +111,7 @@ impl Server {
 /// Closes the sockets of tenants that go, and keeps the revocation topic on the tail.
 async fn follow_endings(engines: Engines, topics: Topics, fanout: Fanout) {
     let stop = engines.shutdown.clone();
-    let mut changes = tenancy::follow(&engines, topics.clone(), SERVICE);
+    let mut changes = tenancy::follow(&engines, topics.clone(), SERVICE, Turn::AtOnce);
     let follow = async {
         let _lease = Revocations::listen(&topics, &fanout).await;
         while let Some(change) = changes.recv().await {

@@ -1,17 +1,13 @@
 //! Stores what is read from the log.
 
-use std::collections::HashMap;
-
 use anyhow::Context;
 use common::{
     backoff::Backoff,
     consume::{Handler, Malformed},
     engine::{HistoryStore, event_log::Record, history_store::Sample},
-    shutdown::Shutdown,
-    wire::Tenant,
+    tenancy::Removal,
 };
-use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::domain::sample;
 
@@ -22,27 +18,11 @@ const MAX_BYTES: usize = 8 << 20;
 
 pub(crate) struct Persister {
     history: HistoryStore,
-    shutdown: Shutdown,
-    /// Tenants whose samples are being removed; the channel closes when that is done.
-    removing: HashMap<Tenant, watch::Receiver<()>>,
 }
 
 impl Persister {
-    pub(crate) fn new(history: HistoryStore, shutdown: Shutdown) -> Self {
-        Self { history, shutdown, removing: HashMap::new() }
-    }
-
-    /// Samples of a tenant that came back must not be removed with those of the one that was there before.
-    async fn wait_for_removal(&mut self, batch: &[Record]) {
-        if self.removing.is_empty() {
-            return;
-        }
-        for record in batch {
-            if let Some(mut done) = self.removing.remove(record.topic.tenant()) {
-                // An error means that the sender is gone, which is what is waited for.
-                while done.changed().await.is_ok() {}
-            }
-        }
+    pub(crate) fn new(history: HistoryStore) -> Self {
+        Self { history }
     }
 
     async fn store(&self, samples: &mut Vec<Sample>) -> anyhow::Result<()> {
@@ -55,7 +35,6 @@ impl Persister {
 
 impl Handler for Persister {
     async fn handle(&mut self, batch: &[Record]) -> anyhow::Result<Vec<Malformed>> {
-        self.wait_for_removal(batch).await;
         let mut malformed = Vec::new();
         let mut samples = Vec::with_capacity(batch.len());
         let mut bytes = 0;
@@ -85,23 +64,14 @@ impl Handler for Persister {
         Ok(malformed)
     }
 
-    async fn tenant_removed(&mut self, tenant: &Tenant) {
-        let (doing, done) = watch::channel(());
-        self.removing.insert(tenant.clone(), done);
-        let (history, tenant) = (self.history.clone(), tenant.clone());
-        let stop = self.shutdown.clone();
-        self.shutdown.spawn("remove history", async move {
-            stop.unless_requested(remove(&history, &tenant)).await;
-            drop(doing);
-        });
+    fn purge(&self, removal: Removal) -> impl Future<Output = ()> + Send + 'static {
+        let history = self.history.clone();
+        async move {
+            let mut backoff = Backoff::default();
+            while let Err(error) = history.remove_tenant(removal.tenant(), removal.generation()).await {
+                warn!(?removal, %error, "the samples of a removed tenant cannot be removed for the moment");
+                backoff.wait().await;
+            }
+        }
     }
-}
-
-async fn remove(history: &HistoryStore, tenant: &Tenant) {
-    let mut backoff = Backoff::default();
-    while let Err(error) = history.remove_tenant(tenant).await {
-        warn!(%tenant, %error, "the samples of a deleted tenant cannot be removed for the moment");
-        backoff.wait().await;
-    }
-    info!(%tenant, "the samples of a deleted tenant are removed");
 }

@@ -42,7 +42,7 @@ impl Server {
             max_batch: config.batch_records,
         };
         let topics = Topics::new(engines.client.clone(), SERVICE);
-        let handler = Persister::new(engines.history.clone(), engines.shutdown.clone());
+        let handler = Persister::new(engines.history.clone());
         consume::start(&engines, topics, what, handler);
         engines.shutdown.requested().await;
     }

@@ -31,6 +31,14 @@ CREATE TABLE reserved_names (
     name TEXT PRIMARY KEY
 );
 
+-- Tenants that are gone; `done` when nothing is kept of them any more.
+CREATE TABLE tenant_removals (
+    tenant TEXT NOT NULL,
+    generation BIGINT NOT NULL,
+    done BIGINT NOT NULL,
+    PRIMARY KEY (tenant, generation)
+);
+
 CREATE TABLE outbox (
     id TEXT PRIMARY KEY,
     tenant TEXT NOT NULL,

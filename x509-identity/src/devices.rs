@@ -2,7 +2,6 @@
 
 use axum::http::StatusCode;
 use common::{
-    backoff::Backoff,
     clock::Clock,
     consume::{Handler, Malformed},
     engine::event_log::Record,
@@ -10,6 +9,7 @@ use common::{
         Caller, Problem,
         client::{CallError, InternalClient, Service},
     },
+    tenancy::Removal,
     wire::{DeviceId, Tenant, event::DeviceEvent},
 };
 use serde::de::IgnoredAny;
@@ -68,12 +68,9 @@ impl Handler for DeviceFollower {
         Ok(malformed)
     }
 
-    async fn tenant_removed(&mut self, tenant: &Tenant) {
-        let mut backoff = Backoff::default();
-        while let Err(error) = self.certificates.revoke_all(tenant, self.clock.now_ms()).await {
-            tracing::warn!(%tenant, %error, "the certificates of a removed tenant are not revoked yet");
-            backoff.wait().await;
-        }
+    fn purge(&self, removal: Removal) -> impl Future<Output = ()> + Send + 'static {
+        let (certificates, now_ms) = (self.certificates.clone(), self.clock.now_ms());
+        async move { certificates.remove_tenant(&removal, now_ms).await }
     }
 }
 

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{actor::Actor, body::Document, done};
+use super::{actor::Actor, body::Document, done, tenant::wait_until_free};
 use crate::{
     access::AccessCache,
     config::{Config, unless_empty},
@@ -22,7 +22,7 @@ use crate::{
         user::{Details, NewUser, Reference, User},
     },
     passwords::Passwords,
-    storage::{UserError, UserRepository},
+    storage::{TenantRepository, UserError, UserRepository},
 };
 
 /// A user as clients see it: every value is a text.
@@ -82,6 +82,7 @@ pub(crate) async fn get_user(
 pub(crate) async fn create_user(
     actor: Actor,
     State(users): State<UserRepository>,
+    State(tenants): State<TenantRepository>,
     State(passwords): State<Passwords>,
     State(config): State<Arc<Config>>,
     Document(body): Document,
@@ -92,6 +93,7 @@ pub(crate) async fn create_user(
     }
     let in_use = in_use(&new.username, &new.details.email);
     users.check_free(&new.username, &new.details.email).await.map_err(&in_use)?;
+    wait_until_free(&tenants, &new.details.tenant).await?;
     let fixed = unless_empty(&config.user_initial_password);
     let password = fixed.clone().unwrap_or_else(|| SecretString::from(readable_password()));
     let hash = passwords.hash(password.clone()).await?;
@@ -116,6 +118,7 @@ pub(crate) async fn update_user(
     actor: Actor,
     Path(user): Path<String>,
     State(users): State<UserRepository>,
+    State(tenants): State<TenantRepository>,
     State(access): State<AccessCache>,
     Document(body): Document,
 ) -> Result<Json<Value>, Problem> {
@@ -132,6 +135,7 @@ pub(crate) async fn update_user(
         if !actor.scope.includes(&to.tenant) {
             return Err(Problem::forbidden());
         }
+        wait_until_free(&tenants, &to.tenant).await?;
     }
     let _change = access.change(user.id);
     users.update(&actor.scope, user.id, &to).await.map_err(problem)?;
@@ -182,6 +186,7 @@ fn problem(error: UserError) -> Problem {
         UserError::Unknown => Problem::not_found("Unknown user id"),
         UserError::EmailTaken => Problem::bad_request("email already in use"),
         UserError::UsernameTaken => Problem::bad_request("username already in use"),
+        UserError::TenantIsBeingRemoved => Problem::unavailable("the former tenant is still being removed"),
         UserError::Storage(error) => error.into(),
     }
 }

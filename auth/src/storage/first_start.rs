@@ -6,7 +6,7 @@ use common::{
     wire::Tenant,
 };
 
-use super::{Tx, announce, next_id, unreadable, users::insert_row};
+use super::{TenantRepository, Tx, UserError, next_id, unreadable, users::insert_row};
 use crate::domain::{
     bootstrap::{ADMIN, ADMIN_GROUP, ADMIN_GROUP_ID, GROUP_PERMISSIONS, GROUPS, PERMISSIONS},
     user::User,
@@ -19,12 +19,13 @@ const NOBODY: i64 = 0;
 pub(crate) struct FirstStartRepository {
     sql: Sql,
     outbox: Outbox,
+    tenants: TenantRepository,
     clock: Clock,
 }
 
 impl FirstStartRepository {
-    pub(crate) fn new(sql: Sql, outbox: Outbox, clock: Clock) -> Self {
-        Self { sql, outbox, clock }
+    pub(crate) fn new(sql: Sql, outbox: Outbox, tenants: TenantRepository, clock: Clock) -> Self {
+        Self { sql, outbox, tenants, clock }
     }
 
     /// Waits until the tables are there.
@@ -49,7 +50,7 @@ impl FirstStartRepository {
     }
 
     /// Writes groups, permissions and the first user, unless another instance has.
-    pub(crate) async fn run(&self, password_hash: &str) -> Result<(), SqlError> {
+    pub(crate) async fn run(&self, password_hash: &str) -> Result<(), UserError> {
         let mut tx = self.sql.begin().await?;
         // Of two instances that start together the second waits here until the first has committed.
         let mine = sqlx::query(
@@ -70,7 +71,7 @@ impl FirstStartRepository {
         Ok(())
     }
 
-    async fn insert_admin(&self, tx: &mut Tx, now: i64, password_hash: &str) -> Result<(), SqlError> {
+    async fn insert_admin(&self, tx: &mut Tx, now: i64, password_hash: &str) -> Result<(), UserError> {
         let admin = User {
             id: next_id(tx, "users").await?,
             username: ADMIN.to_owned(),
@@ -87,7 +88,7 @@ impl FirstStartRepository {
             .bind(ADMIN_GROUP_ID)
             .execute(&mut **tx)
             .await?;
-        announce::join_tenant(&self.outbox, tx, &admin.tenant).await
+        self.tenants.join(&self.outbox, tx, &admin.tenant).await
     }
 }
 

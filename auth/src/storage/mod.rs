@@ -4,11 +4,13 @@ mod access;
 mod announce;
 mod first_start;
 mod keys;
+mod tenants;
 mod users;
 
 pub(crate) use access::{AccessRepository, Grant, Holder};
 pub(crate) use first_start::FirstStartRepository;
 pub(crate) use keys::{KeyRepository, StoredKey};
+pub(crate) use tenants::{Removal, TenantRepository};
 pub(crate) use users::{Credentials, Standing, UserError, UserRepository};
 
 use common::engine::sql::SqlError;

@@ -8,7 +8,7 @@ use common::{
 use serde_json::Value;
 use sqlx::{Row, any::AnyRow};
 
-use super::{Tx, announce, ids, next_id, unreadable};
+use super::{TenantRepository, Tx, announce, ids, next_id, unreadable};
 use crate::domain::{
     bootstrap::{ADMIN, ADMIN_GROUP_ID},
     secret::credential_key,
@@ -24,6 +24,8 @@ pub(crate) enum UserError {
     EmailTaken,
     #[error("there is no such user")]
     Unknown,
+    #[error("a former tenant of this name is still being removed")]
+    TenantIsBeingRemoved,
     #[error(transparent)]
     Storage(SqlError),
 }
@@ -58,12 +60,13 @@ pub(crate) struct Credentials {
 pub(crate) struct UserRepository {
     sql: Sql,
     outbox: Outbox,
+    tenants: TenantRepository,
     clock: Clock,
 }
 
 impl UserRepository {
-    pub(crate) fn new(sql: Sql, outbox: Outbox, clock: Clock) -> Self {
-        Self { sql, outbox, clock }
+    pub(crate) fn new(sql: Sql, outbox: Outbox, tenants: TenantRepository, clock: Clock) -> Self {
+        Self { sql, outbox, tenants, clock }
     }
 
     /// Users whose user name contains a text, by name.
@@ -158,12 +161,6 @@ impl UserRepository {
         })
     }
 
-    /// Names of all tenants.
-    pub(crate) async fn tenants(&self) -> Result<Vec<String>, SqlError> {
-        let rows = sqlx::query("SELECT name FROM tenants ORDER BY name").fetch_all(self.sql.pool()?).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
-    }
-
     /// Stores a user, who joins the groups that exist and that `may_join` allows. Returns the user and, as they were
     /// sent, the groups that were joined and the others.
     pub(crate) async fn insert(
@@ -180,7 +177,7 @@ impl UserRepository {
         let user = User { id, username, name, tenant, email, profile, created_ms, created_by };
         insert_row(&mut tx, &user, &password_hash).await?;
         let (joined, not_joined) = join(&mut tx, id, groups, may_join).await?;
-        announce::join_tenant(&self.outbox, &mut tx, &user.tenant).await?;
+        self.tenants.join(&self.outbox, &mut tx, &user.tenant).await?;
         tx.commit().await?;
         self.outbox.committed();
         Ok((user, joined, not_joined))
@@ -199,8 +196,8 @@ impl UserRepository {
             .await?;
         if from != to.tenant {
             self.revoke(&mut tx, id).await?;
-            announce::leave_tenant(&self.outbox, &mut tx, &from).await?;
-            announce::join_tenant(&self.outbox, &mut tx, &to.tenant).await?;
+            self.tenants.leave(&self.outbox, &mut tx, &from).await?;
+            self.tenants.join(&self.outbox, &mut tx, &to.tenant).await?;
         }
         tx.commit().await?;
         self.outbox.committed();
@@ -213,7 +210,7 @@ impl UserRepository {
         let tenant = self.lock(&mut tx, scope, id).await?;
         sqlx::query("DELETE FROM users WHERE id = $1").bind(id).execute(&mut *tx).await?;
         announce::revocation(&self.outbox, &mut tx, id, self.clock.now_ms()).await?;
-        announce::leave_tenant(&self.outbox, &mut tx, &tenant).await?;
+        self.tenants.leave(&self.outbox, &mut tx, &tenant).await?;
         tx.commit().await?;
         self.outbox.committed();
         Ok(())

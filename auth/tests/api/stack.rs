@@ -47,7 +47,13 @@ struct Settings {
 /// The default settings with a port that is free.
 pub(crate) fn config() -> Config {
     let settings: Settings = common::config::load(&[DEFAULT_CONFIG], None).unwrap();
-    Config { listen: "127.0.0.1:0".to_owned(), admin_password: ADMIN_PASSWORD.into(), ..settings.auth }
+    Config {
+        listen: "127.0.0.1:0".to_owned(),
+        admin_password: ADMIN_PASSWORD.into(),
+        // Nobody is there to confirm.
+        removal_confirmed_by: Vec::new(),
+        ..settings.auth
+    }
 }
 
 impl Stack {

@@ -1,6 +1,7 @@
 //! Tenants come and go with their users (dojot-api.md 2.8).
 
-use common::{testing::fresh_tenant, wire::Tenant};
+use auth::Config;
+use common::{http::Caller, testing::fresh_tenant, wire::Tenant};
 use serde_json::{Value, json};
 
 use crate::stack::{Stack, admin, config, fresh_name, gateway, new_user};
@@ -111,13 +112,69 @@ async fn users_who_change_places_do_not_block_each_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_list_is_for_services_only() {
     for stack in Stack::both(&config()).await {
+        let listed = json!({"tenants": ["admin"], "generations": {"admin": 1}, "removals": []});
         for path in ["/admin/tenants", "/admin/tenants/"] {
-            assert_eq!(stack.get(path, &gateway()).await, (200, json!({"tenants": ["admin"]})));
+            assert_eq!(stack.get(path, &gateway()).await, (200, listed.clone()));
             assert_eq!(stack.get(path, &admin()).await.0, 404);
             let anonymous = common::testing::client().get(format!("{}{path}", stack.base)).send();
             assert_eq!(anonymous.await.unwrap().status(), 404);
         }
         assert_eq!(stack.post("/admin/tenants", &gateway(), Value::Null).await.0, 405);
+        stack.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_free_again_when_all_have_confirmed() {
+    let keepers = ["history-keeper", "topic-keeper"].map(str::to_owned).to_vec();
+    let config = Config { removal_confirmed_by: keepers, ..config() };
+    for stack in Stack::both(&config).await {
+        let (tenant, other) = (fresh_tenant(), fresh_tenant());
+        let (user, _) = stack.user(&tenant, &fresh_name(), json!("user")).await;
+        let (mover, _) = stack.user(&other, &fresh_name(), json!("user")).await;
+        stack.user(&other, &fresh_name(), json!("user")).await;
+        assert_eq!(stack.delete(&format!("/user/{}", user.user_id), &admin()).await.0, 200);
+        let waiting = |services: Value| json!([{"tenant": tenant, "generation": 2, "services": services}]);
+        let (_, listed) = stack.get("/admin/tenants", &gateway()).await;
+        assert_eq!(listed["removals"], waiting(json!(["history-keeper", "topic-keeper"])));
+        assert_eq!(listed["generations"], json!({"admin": 1, other.as_str(): 3}));
+
+        let path = format!("/admin/removals/{tenant}/2");
+        for (confirmed, path) in [
+            ("history-keeper", format!("/admin/removals/{tenant}/1")),
+            ("somebody", path.clone()),
+            ("history-keeper", path.clone()),
+            ("history-keeper", path.clone()),
+        ] {
+            let keeper = Caller::service(confirmed, &Tenant::management());
+            assert_eq!(stack.delete(&path, &keeper).await.0, 204);
+        }
+        assert_eq!(
+            stack.get("/admin/tenants", &gateway()).await.1["removals"],
+            waiting(json!(["topic-keeper"]))
+        );
+        assert_eq!(stack.delete(&path, &admin()).await.0, 404);
+
+        // Neither a new user nor one who moves brings the name back meanwhile.
+        let name = fresh_name();
+        let refused = stack.post("/user", &admin(), new_user(&tenant, &name, json!("user"))).await;
+        let message = format!(
+            "The former tenant {tenant} is still being removed; waiting for topic-keeper. Try again in a moment."
+        );
+        assert_eq!((refused.0, &refused.1["message"]), (503, &json!(message)));
+        let change = json!({"service": tenant, "email": "m@example.com", "name": "N"});
+        let (mover, admin) = (format!("/user/{}", mover.user), admin());
+        let moving = stack.put(&mover, &admin, change);
+        let confirm = async {
+            let keeper = Caller::service("topic-keeper", &Tenant::management());
+            stack.delete(&path, &keeper).await
+        };
+        let (moved, confirmed) = tokio::join!(moving, confirm);
+        assert_eq!((moved.0, confirmed.0), (200, 204), "whoever asked waits for the last confirmation");
+        let (_, listed) = stack.get("/admin/tenants", &gateway()).await;
+        assert_eq!(listed["removals"], json!([]));
+        assert_eq!(listed["generations"][tenant.as_str()], 4, "another tenant than before");
+        stack.user(&tenant, &name, json!("user")).await;
         stack.end().await;
     }
 }

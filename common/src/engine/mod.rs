@@ -3,6 +3,7 @@
 pub mod event_log;
 pub mod history_store;
 pub mod outbox;
+pub mod purge;
 pub mod shared_tail;
 pub mod sql;
 pub mod ticket_store;

@@ -19,9 +19,10 @@ use super::{
 use crate::{
     backoff::Backoff,
     clock::Clock,
+    http::client::CallError,
     shutdown::Shutdown,
     tenancy::Topics,
-    wire::{Subject, Tenant, header},
+    wire::{Subject, Tenant, Topic, header},
 };
 
 /// What an outbox needs in the database of its service.
@@ -249,12 +250,21 @@ impl Relay {
         for (index, event) in waiting.iter().enumerate() {
             let tenant = Tenant::try_from(event.tenant.clone())?;
             let subject = Subject::parse(&event.subject)?;
-            let topic = self.topics.resolve(&tenant, &subject).await?;
+            let delivery = Delivery::new(Arc::clone(&sink), index as u64);
+            let topic = match self.topics.resolve(&tenant, &subject).await {
+                Ok(topic) => topic,
+                Err(CallError::Refused { .. }) => {
+                    let nowhere = Topic::new(&tenant, &subject).to_string();
+                    delivery.complete(Err(LogError::UnknownTopic(nowhere)));
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             let mut headers = Headers::new();
             headers.push((header::EVENT_ID, Bytes::from(event.id.clone())));
             let key = event.key.clone().map(Bytes::from);
             let record = NewRecord { topic, key, value: Bytes::from(event.value.clone()), headers };
-            self.log.produce(record, Delivery::new(Arc::clone(&sink), index as u64)).await;
+            self.log.produce(record, delivery).await;
         }
         Ok(())
     }

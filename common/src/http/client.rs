@@ -127,6 +127,11 @@ impl InternalClient {
         read(to, response).await
     }
 
+    /// Deletes something; what is not there any more is an error.
+    pub async fn delete(&self, to: Service, path: &str, caller: &Caller) -> Result<(), CallError> {
+        self.send(to, Method::DELETE, path, caller, |request| request).await.map(drop)
+    }
+
     /// Posts a JSON document and returns status and body of the answer, for callers to whom a refusal says more than
     /// that it is one. A status of 500 or more is an error.
     pub async fn exchange<B: Serialize + Sync>(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::{
     http::Caller,
-    testing::{self, TestEngines, fresh_tenant, user_of},
+    testing::{self, TestEngines, user_of},
     wire::{Subject, Tenant},
 };
 use reqwest::Method;
@@ -74,7 +74,7 @@ fn reading(tenant: &Tenant, device: &str, value: u32) -> String {
 async fn a_socket_receives_what_is_appended_after_its_connection() {
     for engines in TestEngines::both().await {
         let service = Service::start(engines).await;
-        let (tenant, other) = (fresh_tenant(), fresh_tenant());
+        let (tenant, other) = (service.tenant(), service.tenant());
         let (socket, first) =
             Socket::open(&service, &format!("&token={}", token(&service, &user_of(&tenant)).await)).await;
         assert!(first.contains("40"), "{first}");
@@ -102,7 +102,7 @@ async fn a_socket_receives_what_is_appended_after_its_connection() {
 async fn a_token_opens_one_socket() {
     for engines in TestEngines::both().await {
         let service = Service::start(engines).await;
-        let token = token(&service, &user_of(&fresh_tenant())).await;
+        let token = token(&service, &user_of(&service.tenant())).await;
         let (_, first) = Socket::open(&service, &format!("&token={token}")).await;
         assert!(first.contains("40"), "{first}");
         for query in [format!("&token={token}"), "&token=unknown".to_owned()] {
@@ -119,7 +119,7 @@ async fn a_token_opens_one_socket() {
 #[tokio::test]
 async fn notifications_pass_the_filter_of_their_socket() {
     let service = Service::start(TestEngines::embedded().await).await;
-    let tenant = fresh_tenant();
+    let tenant = service.tenant();
     let token = token(&service, &user_of(&tenant)).await;
     let (socket, _) = Socket::open(&service, &format!("&token={token}&subject=dojot.notifications")).await;
     let filter = r#"{"fields":{"level":{"operation":">","value":2}}}"#;
@@ -136,7 +136,7 @@ async fn notifications_pass_the_filter_of_their_socket() {
 #[tokio::test]
 async fn a_socket_ends_with_the_token_of_its_user() {
     let service = Service::start(TestEngines::embedded().await).await;
-    let mut caller = user_of(&fresh_tenant());
+    let mut caller = user_of(&service.tenant());
     caller.expires_s = service.engines.engines.clock.now_s() + 1;
     let (socket, _) = Socket::open(&service, &format!("&token={}", token(&service, &caller).await)).await;
     socket.poll_until("41").await;

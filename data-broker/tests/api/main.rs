@@ -6,9 +6,11 @@ mod topics;
 
 use std::collections::HashMap;
 
+use axum::Router;
 use common::{
     engine::event_log::{Headers, NewRecord},
-    testing::TestEngines,
+    http::client,
+    testing::{Neighbours, TestEngines, fresh_tenant},
     wire::{Subject, Tenant, Topic},
 };
 use data_broker::{Config, Server};
@@ -17,17 +19,28 @@ use data_broker::{Config, Server};
 struct Service {
     engines: TestEngines,
     base: String,
+    neighbours: Neighbours,
+    config: Config,
 }
 
 impl Service {
     async fn start(engines: TestEngines) -> Self {
+        let neighbours = Neighbours::start(&engines.engines, &[client::Service::Auth], Router::new()).await;
         let defaults =
             common::config::load::<HashMap<String, Config>>(&[data_broker::DEFAULT_CONFIG], None).unwrap();
         let config = Config { listen: "127.0.0.1:0".to_owned(), ..defaults["data_broker"].clone() };
-        let server = Server::bind(config, engines.engines.clone()).await.unwrap();
+        let server = Server::bind(config.clone(), engines.engines.clone()).await.unwrap();
         let base = format!("http://{}", server.local_addr().unwrap());
+        engines.engines.client.urls().set(client::Service::DataBroker, base.clone());
         engines.engines.shutdown.spawn("data-broker", server.run());
-        Self { engines, base }
+        Self { engines, base, neighbours, config }
+    }
+
+    /// A tenant that exists and that no other test uses.
+    fn tenant(&self) -> Tenant {
+        let tenant = fresh_tenant();
+        self.neighbours.add_tenant(&tenant);
+        tenant
     }
 
     async fn append(&self, tenant: &Tenant, subject: &Subject, value: &str) {

@@ -1,10 +1,12 @@
 use common::{
     http::Caller,
-    testing::{self, TestEngines, fresh_tenant, user_of},
+    testing::{self, TestEngines, eventually, fresh_tenant, user_of},
     wire::{Subject, Tenant},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+
+use data_broker::Server;
 
 use super::Service;
 
@@ -12,7 +14,7 @@ use super::Service;
 async fn a_topic_is_created_once_and_can_be_used_at_once() {
     for engines in TestEngines::both().await {
         let service = Service::start(engines).await;
-        let tenant = fresh_tenant();
+        let tenant = service.tenant();
         let caller = Caller::service("persister", &tenant);
         for _ in 0..2 {
             let request = service.engines.request(
@@ -47,7 +49,7 @@ async fn the_management_tenant_has_topics_too() {
 #[tokio::test]
 async fn only_services_ask_for_topics() {
     let service = Service::start(TestEngines::embedded().await).await;
-    let caller = user_of(&fresh_tenant());
+    let caller = user_of(&service.tenant());
     let answer = service
         .engines
         .request(Method::GET, &service.base, "/topic/device-data", &caller)
@@ -65,11 +67,55 @@ async fn only_services_ask_for_topics() {
 #[tokio::test]
 async fn a_bad_subject_is_refused() {
     let service = Service::start(TestEngines::embedded().await).await;
-    let caller = Caller::service("persister", &fresh_tenant());
+    let caller = Caller::service("persister", &service.tenant());
     for subject in ["a%20b", "a%2Fb", "%23", "a".repeat(201).as_str(), "a%00"] {
         let path = format!("/topic/{subject}");
         let answer =
             service.engines.request(Method::GET, &service.base, &path, &caller).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{subject}");
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_that_does_not_exist_gets_no_topic() {
+    for engines in TestEngines::both().await {
+        let service = Service::start(engines).await;
+        let tenant = fresh_tenant();
+        let ask = || async {
+            let caller = Caller::service("iot-agent-mqtt", &tenant);
+            let request = service.engines.request(Method::GET, &service.base, "/topic/device-data", &caller);
+            request.send().await.unwrap().status()
+        };
+        assert_eq!(ask().await, StatusCode::NOT_FOUND);
+        service.neighbours.add_tenant(&tenant);
+        assert_eq!(ask().await, StatusCode::OK, "a new tenant need not wait until it is announced");
+        service.neighbours.remove_tenant(&tenant, &["data-broker"]).await;
+        assert_eq!(ask().await, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn topics_of_a_removed_tenant_go_when_all_others_are_done() {
+    for engines in TestEngines::both().await {
+        let service = Service::start(engines).await;
+        let (tenant, stays) = (service.tenant(), service.tenant());
+        for tenant in [&tenant, &stays] {
+            let caller = Caller::service("persister", tenant);
+            let request = service.engines.request(Method::GET, &service.base, "/topic/device-data", &caller);
+            assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+        }
+        let log = &service.engines.engines.log;
+        service.neighbours.record_removal(&tenant, &["data-broker", "persister"]);
+        // The list is read at the start: this is what a restart after a removal finds.
+        let server = Server::bind(service.config.clone(), service.engines.engines.clone()).await.unwrap();
+        service.engines.engines.shutdown.spawn("another", server.run());
+        assert_eq!(log.topics_of(&tenant).await.unwrap().len(), 1, "persister still reads it");
+        service.neighbours.confirm(&tenant, "persister");
+        service.neighbours.removal_is_over(&tenant).await;
+        eventually("the topics are gone", || async {
+            log.topics_of(&tenant).await.unwrap().is_empty().then_some(())
+        })
+        .await;
+        assert_eq!(log.topics_of(&stays).await.unwrap().len(), 1);
     }
 }

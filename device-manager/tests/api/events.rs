@@ -1,5 +1,5 @@
 use common::{
-    testing::{eventually, fresh_tenant},
+    testing::fresh_tenant,
     wire::{Subject, Tenant},
 };
 use serde_json::{Value, json};
@@ -101,23 +101,40 @@ async fn a_tenant_that_is_gone_leaves_nothing() {
             api.thermometer().await;
             assert_eq!(api.post("/device?count=600", json!({ "label": "d", "templates": [1] })).await.0, 200);
         }
-        stack.set_tenants(&[gone.clone(), stays.clone()]);
-        let topic = stack.topic(&Tenant::management(), &Subject::TENANCY).await;
-        // The list of tenants is read once a minute; the events tell the rest.
-        stack.append(&topic, &json!({ "type": "CREATE", "tenant": gone })).await;
+        for tenant in [&gone, &stays] {
+            stack.neighbours.create_tenant(tenant).await;
+        }
         let old = stack.api(&gone);
-        eventually("the data is removed", async || {
-            stack.append(&topic, &json!({ "type": "CREATE", "tenant": gone })).await;
-            stack.append(&topic, &json!({ "type": "DELETE", "tenant": gone })).await;
-            let devices = old.get("/device?idsOnly").await.1;
-            let templates = old.get("/template").await.1;
-            (devices == json!([]) && templates["templates"] == json!([])).then_some(())
-        })
-        .await;
+        stack.neighbours.remove_tenant(&gone, &["device-manager"]).await;
+        assert_eq!(old.get("/device?idsOnly").await.1, json!([]));
+        assert_eq!(old.get("/template").await.1["templates"], json!([]));
         let (_, others) = stack.api(&stays).get("/device?page_size=100").await;
         assert_eq!(others["pagination"]["total"], 6);
         // The name can be used again.
         assert_eq!(old.thermometer().await["id"], 2);
+        stack.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_while_the_service_was_down_is_made_up_for_once() {
+    for stack in stacks().await {
+        let gone = fresh_tenant();
+        stack.neighbours.create_tenant(&gone).await;
+        let api = stack.api(&gone);
+        api.thermometer().await;
+        // Nobody announces it: the service learns it from the list, as after a start.
+        stack.neighbours.record_removal(&gone, &["device-manager"]);
+        stack.another().await;
+        stack.neighbours.removal_is_over(&gone).await;
+        assert_eq!(api.get("/template").await.1["templates"], json!([]));
+        // The name belongs to another tenant now, and an instance that is late does not touch what is its.
+        stack.neighbours.create_tenant(&gone).await;
+        api.thermometer().await;
+        stack.neighbours.record_removal_again(&gone, "device-manager");
+        stack.neighbours.announce("DELETE", &Tenant::parse("nobody").unwrap()).await;
+        stack.neighbours.removal_is_over(&gone).await;
+        assert_eq!(api.get("/template").await.1["templates"].as_array().unwrap().len(), 1);
         stack.stop().await;
     }
 }

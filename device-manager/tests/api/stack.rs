@@ -1,25 +1,11 @@
 //! device-manager with stand-ins for the two services that it asks.
 
-use std::sync::{Arc, Mutex};
-
-use axum::{
-    Json, Router,
-    extract::{Path, State},
-    routing::get,
-};
+use axum::Router;
 use common::{
     config::load,
-    engine::{
-        EventLog,
-        event_log::{Headers, NewRecord, Record, Start, Tail, TopicProfile},
-    },
-    http::{
-        Caller, Problem, Shape,
-        caller::ServiceCaller,
-        client::Service,
-        server::{HttpServer, Layers},
-    },
-    testing::{TestEngines, client, fresh_tenant, user_of},
+    engine::event_log::{Record, Start, Tail},
+    http::{Caller, client::Service},
+    testing::{Neighbours, TEST_TOPIC, TestEngines, client, fresh_tenant, user_of},
     wire::{Subject, Tenant, Topic},
 };
 use device_manager::{Config, DEFAULT_CONFIG, Server};
@@ -27,12 +13,10 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-const PROFILE: TopicProfile = TopicProfile { partitions: 1, replication: 1, retention_ms: 600_000 };
-
 pub(crate) struct Stack {
     pub(crate) engines: TestEngines,
     pub(crate) base: String,
-    tenants: Arc<Mutex<Vec<Tenant>>>,
+    pub(crate) neighbours: Neighbours,
 }
 
 /// The service on both kinds of engines.
@@ -42,26 +26,6 @@ pub(crate) async fn stacks() -> Vec<Stack> {
         stacks.push(Stack::start(engines).await);
     }
     stacks
-}
-
-#[derive(Clone)]
-struct Neighbours {
-    log: EventLog,
-    tenants: Arc<Mutex<Vec<Tenant>>>,
-}
-
-async fn allocate_topic(
-    ServiceCaller(caller): ServiceCaller,
-    Path(subject): Path<String>,
-    State(neighbours): State<Neighbours>,
-) -> Result<Json<Value>, Problem> {
-    let topic = Topic::new(&caller.tenant, &Subject::parse(&subject).unwrap());
-    neighbours.log.create_topic(&topic, PROFILE).await?;
-    Ok(Json(json!({ "topic": topic.as_str() })))
-}
-
-async fn list_tenants(State(neighbours): State<Neighbours>) -> Json<Value> {
-    Json(json!({ "tenants": *neighbours.tenants.lock().unwrap() }))
 }
 
 #[derive(Deserialize)]
@@ -80,33 +44,21 @@ fn config() -> Config {
 
 impl Stack {
     async fn start(engines: TestEngines) -> Self {
-        let tenants = Arc::new(Mutex::new(Vec::new()));
-        let neighbours = Neighbours { log: engines.engines.log.clone(), tenants: Arc::clone(&tenants) };
-        let router = Router::new()
-            .route("/topic/{subject}", get(allocate_topic))
-            .route("/admin/tenants", get(list_tenants))
-            .with_state(neighbours);
-        let layers = Layers {
-            service: "neighbours",
-            shape: Shape::Message,
-            key: engines.engines.client.key().clone(),
-            clock: engines.engines.clock.clone(),
-            settings: engines.engines.http,
-        };
         let shutdown = engines.engines.shutdown.clone();
-        let http = HttpServer::bind("127.0.0.1:0", engines.engines.http).await.unwrap();
-        let url = format!("http://{}", http.local_addr().unwrap());
-        for service in [Service::DataBroker, Service::Auth] {
-            engines.engines.client.urls().set(service, url.clone());
-        }
-        let stop = shutdown.clone();
-        shutdown.spawn("neighbours", async move { http.run(layers.wrap(router), stop).await });
+        let services = [Service::DataBroker, Service::Auth];
+        let neighbours = Neighbours::start(&engines.engines, &services, Router::new()).await;
         let server = Server::bind(config(), engines.engines.clone()).await.unwrap();
         let base = format!("http://{}", server.local_addr().unwrap());
         shutdown.spawn("device-manager", server.run());
-        let stack = Self { engines, base, tenants };
+        let stack = Self { engines, base, neighbours };
         stack.wait_until_ready().await;
         stack
+    }
+
+    /// Another instance on the same engines.
+    pub(crate) async fn another(&self) {
+        let server = Server::bind(config(), self.engines.engines.clone()).await.unwrap();
+        self.engines.engines.shutdown.spawn("another", server.run());
     }
 
     async fn wait_until_ready(&self) {
@@ -133,21 +85,10 @@ impl Stack {
         self.api(&fresh_tenant())
     }
 
-    /// What auth answers from now on.
-    pub(crate) fn set_tenants(&self, tenants: &[Tenant]) {
-        *self.tenants.lock().unwrap() = tenants.to_vec();
-    }
-
     pub(crate) async fn topic(&self, tenant: &Tenant, subject: &Subject) -> Topic {
         let topic = Topic::new(tenant, subject);
-        self.engines.engines.log.create_topic(&topic, PROFILE).await.unwrap();
+        self.engines.engines.log.create_topic(&topic, TEST_TOPIC).await.unwrap();
         topic
-    }
-
-    pub(crate) async fn append(&self, topic: &Topic, value: &Value) {
-        let value = value.to_string().into_bytes().into();
-        let record = NewRecord { topic: topic.clone(), key: None, value, headers: Headers::default() };
-        self.engines.engines.log.append(record).await.unwrap();
     }
 }
 

@@ -1,9 +1,6 @@
 //! From the platform to devices: actuations, and the end of their rights.
 
-use common::{
-    testing::{TestEngines, eventually},
-    wire::Subject,
-};
+use common::{testing::TestEngines, wire::Subject};
 use serde_json::{Value, json};
 
 use crate::{
@@ -159,30 +156,11 @@ async fn a_replaced_password_ends_its_sessions(engines: TestEngines) {
 async fn a_removed_tenant_is_disconnected(engines: TestEngines) {
     let platform = Platform::start(engines).await;
     let mut client = platform.connect("d1").await;
-    let management = common::wire::Topic::new(&common::wire::Tenant::management(), &Subject::TENANCY);
-    // The agent has to know that the tenant was there.
-    let announce = |kind: &'static str| {
-        let value = serde_json::to_vec(&json!({ "type": kind, "tenant": platform.tenant })).unwrap();
-        let record = common::engine::event_log::NewRecord {
-            topic: management.clone(),
-            key: None,
-            value: value.into(),
-            headers: common::engine::event_log::Headers::new(),
-        };
-        platform.engines.engines.log.append(record)
-    };
-    eventually("the tenancy topic is there", || async { announce("CREATE").await.ok() }).await;
-    // It may have begun to listen only after the first announcement.
-    let mut ended = false;
-    for _ in 0..50 {
-        announce("DELETE").await.unwrap();
-        let patience = std::time::Duration::from_millis(400);
-        ended = tokio::time::timeout(patience, client.read()).await == Ok(None);
-        if ended {
-            break;
-        }
-    }
-    assert!(ended);
+    platform.neighbours.remove_tenant(&platform.tenant, &["iot-agent-mqtt"]).await;
+    assert_eq!(client.read().await, None);
+    let (mut again, hello) = (Client::open(platform.plain).await, platform.hello("d1"));
+    platform.known.passwords.lock().unwrap().clear();
+    assert_eq!(again.refusal(&hello).await, 4);
 }
 
 async fn a_slow_device_does_not_hold_up_others(engines: TestEngines) {

@@ -1,7 +1,7 @@
 //! The agent with stand-ins for auth, data-broker, device-manager and x509-identity.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -19,14 +19,10 @@ use bytes::Bytes;
 use common::{
     engine::{
         EventLog,
-        event_log::{Headers, NewRecord, Record, Start, Tail, TopicProfile},
+        event_log::{Headers, NewRecord, Record, Start, Tail},
     },
-    http::{
-        Caller, Shape,
-        client::Service,
-        server::{HttpServer, Layers},
-    },
-    testing::{TestEngines, eventually, fresh_tenant},
+    http::{Caller, client::Service},
+    testing::{Neighbours, TestEngines, eventually, fresh_tenant},
     wire::{Subject, Tenant, Topic},
 };
 use futures_util::FutureExt;
@@ -48,7 +44,6 @@ pub(crate) struct Known {
     pub(crate) passwords: Arc<Mutex<HashMap<String, String>>>,
     /// Fingerprint to tenant and device.
     pub(crate) owners: Arc<Mutex<HashMap<String, (String, String)>>>,
-    tenants: Arc<Mutex<HashSet<String>>>,
     /// Whether device-manager answers nobody.
     pub(crate) away: Arc<AtomicBool>,
     pub(crate) authority: Arc<Authority>,
@@ -58,6 +53,7 @@ pub(crate) struct Known {
 pub(crate) struct Platform {
     pub(crate) engines: TestEngines,
     pub(crate) known: Known,
+    pub(crate) neighbours: Neighbours,
     pub(crate) tenant: Tenant,
     pub(crate) plain: SocketAddr,
     pub(crate) tls: SocketAddr,
@@ -88,14 +84,14 @@ impl Platform {
             log: engines.engines.log.clone(),
             passwords: Arc::default(),
             owners: Arc::default(),
-            tenants: Arc::new(Mutex::new(HashSet::from([tenant.to_string()]))),
             away: Arc::default(),
             authority: Arc::new(Authority::new()),
         };
-        serve_stand_ins(&engines, known.clone()).await;
+        let neighbours = serve_stand_ins(&engines, known.clone()).await;
+        neighbours.add_tenant(&tenant);
         let (plain, tls) = start_agent(&engines, config).await;
         let records = engines.engines.log.tail().unwrap();
-        let mut platform = Self { engines, known, tenant, plain, tls, records };
+        let mut platform = Self { engines, known, neighbours, tenant, plain, tls, records };
         platform.follow(&Subject::DEVICE_DATA).await;
         for device in ["d1", "d2"] {
             platform.know(&platform.tenant.clone(), device);
@@ -105,7 +101,7 @@ impl Platform {
 
     async fn follow(&mut self, subject: &Subject) {
         let topic = Topic::new(&self.tenant, subject);
-        create(&self.known.log, &topic).await;
+        self.neighbours.create_topic(&topic).await;
         let records = &self.records;
         // A new topic may need a moment.
         eventually("the topic can be read", || records.add(&topic, Start::At(0)).map(Result::ok)).await;
@@ -118,7 +114,7 @@ impl Platform {
 
     /// A device that may connect with [`PASSWORD`].
     pub(crate) fn know(&self, tenant: &Tenant, device: &str) {
-        self.known.tenants.lock().unwrap().insert(tenant.to_string());
+        self.neighbours.add_tenant(tenant);
         self.known.passwords.lock().unwrap().insert(format!("{tenant}@{device}"), PASSWORD.to_owned());
     }
 
@@ -158,7 +154,7 @@ impl Platform {
     /// Announces something as one of the other services would.
     pub(crate) async fn announce(&self, subject: &Subject, event: &Value) {
         let topic = Topic::new(&self.tenant, subject);
-        create(&self.known.log, &topic).await;
+        self.neighbours.create_topic(&topic).await;
         let value = Bytes::from(serde_json::to_vec(event).unwrap());
         let record = NewRecord { topic, key: None, value, headers: Headers::new() };
         self.known.log.append(record).await.unwrap();
@@ -182,44 +178,15 @@ async fn start_agent(engines: &TestEngines, config: Config) -> (SocketAddr, Sock
     addresses
 }
 
-async fn serve_stand_ins(engines: &TestEngines, known: Known) {
+async fn serve_stand_ins(engines: &TestEngines, known: Known) -> Neighbours {
     let router = Router::new()
-        .route("/topic/{subject}", get(get_topic))
-        .route("/admin/tenants", get(list_tenants))
         .route("/basic-auth/v1/internal/authentication", post(authenticate))
         .route("/internal/api/v1/server-certificates", post(issue))
         .route("/internal/api/v1/certificates/{fingerprint}", get(owner))
         .route("/internal/api/v1/ca-bundle", get(bundle))
         .with_state(known);
-    let engines = &engines.engines;
-    let layers = Layers {
-        service: "stand-ins",
-        shape: Shape::Message,
-        key: engines.client.key().clone(),
-        clock: engines.clock.clone(),
-        settings: engines.http,
-    };
-    let http = HttpServer::bind("127.0.0.1:0", engines.http).await.unwrap();
-    let url = format!("http://{}", http.local_addr().unwrap());
-    for service in [Service::Auth, Service::DataBroker, Service::DeviceManager, Service::X509Identity] {
-        engines.client.urls().set(service, url.clone());
-    }
-    engines.shutdown.spawn("stand-ins", http.run(layers.wrap(router), engines.shutdown.clone()));
-}
-
-async fn create(log: &EventLog, topic: &Topic) {
-    let profile = TopicProfile { partitions: 2, replication: 1, retention_ms: 3_600_000 };
-    log.create_topic(topic, profile).await.unwrap();
-}
-
-async fn get_topic(caller: Caller, State(known): State<Known>, Path(subject): Path<String>) -> Json<Value> {
-    let topic = Topic::new(&caller.tenant, &Subject::parse(&subject).unwrap());
-    create(&known.log, &topic).await;
-    Json(json!({ "topic": topic.as_str() }))
-}
-
-async fn list_tenants(_: Caller, State(known): State<Known>) -> Json<Value> {
-    Json(json!({ "tenants": *known.tenants.lock().unwrap() }))
+    let services = [Service::Auth, Service::DataBroker, Service::DeviceManager, Service::X509Identity];
+    Neighbours::start(&engines.engines, &services, router).await
 }
 
 async fn authenticate(

@@ -2,7 +2,8 @@
 
 use common::{
     clock::date_of,
-    engine::{Sql, outbox::Outbox, sql::SqlError},
+    engine::{Sql, outbox::Outbox, purge::purge, sql::SqlError},
+    tenancy::Removal,
     wire::{DeviceId, Tenant},
 };
 use serde::Serialize;
@@ -206,22 +207,11 @@ impl CertificateRepository {
         self.commit(transaction).await
     }
 
-    /// Revokes and removes all certificates of a tenant that is gone. There is nobody left to be told.
-    pub(crate) async fn revoke_all(&self, tenant: &Tenant, now_ms: i64) -> Result<(), SqlError> {
-        let mut transaction = self.sql.begin().await?;
-        let rows = sqlx::query("DELETE FROM certificates WHERE tenant = $1 RETURNING serial, not_after_ms")
-            .bind(tenant.as_str())
-            .fetch_all(&mut *transaction)
-            .await?;
-        for row in &rows {
-            sqlx::query("INSERT INTO revoked (serial, revoked_ms, not_after_ms) VALUES ($1, $2, $3)")
-                .bind(row.try_get::<String, _>(0)?)
-                .bind(now_ms)
-                .bind(row.try_get::<i64, _>(1)?)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        self.commit(transaction).await
+    /// Revokes and removes all certificates of a tenant that is gone; tries until it is done. There is nobody left to be
+    /// told.
+    pub(crate) async fn remove_tenant(&self, removal: &Removal, now_ms: i64) {
+        purge(&self.sql, removal, |transaction, tenant| Box::pin(revoke_some(transaction, tenant, now_ms)))
+            .await;
     }
 
     /// The owner of a certificate of any tenant, for listeners that know only the certificate.
@@ -255,6 +245,33 @@ impl CertificateRepository {
         self.outbox.committed();
         Ok(())
     }
+}
+
+/// Revokes and removes some certificates of a tenant; returns how many.
+async fn revoke_some(
+    transaction: &mut Transaction<'static, Any>,
+    tenant: &Tenant,
+    now_ms: i64,
+) -> Result<u64, SqlError> {
+    const BATCH: i64 = 500;
+    let rows = sqlx::query(
+        "DELETE FROM certificates WHERE tenant = $1 AND fingerprint IN
+             (SELECT fingerprint FROM certificates WHERE tenant = $1 LIMIT $2)
+         RETURNING serial, not_after_ms",
+    )
+    .bind(tenant.as_str())
+    .bind(BATCH)
+    .fetch_all(&mut **transaction)
+    .await?;
+    for row in &rows {
+        sqlx::query("INSERT INTO revoked (serial, revoked_ms, not_after_ms) VALUES ($1, $2, $3)")
+            .bind(row.try_get::<String, _>(0)?)
+            .bind(now_ms)
+            .bind(row.try_get::<i64, _>(1)?)
+            .execute(&mut **transaction)
+            .await?;
+    }
+    Ok(rows.len() as u64)
 }
 
 fn certificate(tenant: &Tenant, row: &AnyRow) -> Result<Certificate, sqlx::Error> {

@@ -1,6 +1,6 @@
 //! What is announced, and what is heard (dojot-connectors.md 2.8, 2.9).
 
-use common::testing::{eventually, fresh_tenant, user_of};
+use common::testing::{fresh_tenant, user_of};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -178,25 +178,13 @@ async fn the_certificates_of_a_removed_tenant_are_revoked() {
         }
         stack.base = stack.start().await;
         let (owned, owned_pem) = stack.issue(&tenant, Some("a")).await;
-        let (_, free_pem) = stack.issue(&tenant, None).await;
+        let (free, free_pem) = stack.issue(&tenant, None).await;
         let (kept, kept_pem) = stack.issue(&other, Some("a")).await;
-        // The service must have heard of the tenant before it can hear of its end.
-        stack
-            .device_event(
-                &tenant,
-                json!({ "event": "remove", "data": { "id": "a" }, "meta": { "service": tenant } })
-                    .to_string(),
-            )
-            .await;
-        eventually("the service follows the tenant", || async {
-            stack.owner(&owned).await.is_none().then_some(())
-        })
-        .await;
-        stack.others.remove_tenant(&tenant).await;
-        eventually("the certificates are gone", || async {
-            (stack.get(&certificate(&owned), &tenant).await.0 == 404).then_some(())
-        })
-        .await;
+        stack.others.neighbours.remove_tenant(&tenant, &["x509-identity"]).await;
+        for gone in [&owned, &free] {
+            assert_eq!(stack.get(&certificate(gone), &tenant).await.0, 404);
+        }
+        assert_eq!(stack.owner(&owned).await, None);
         let ca = stack.ca(&other).await;
         let (_, crl) = stack.get("/api/v1/ca/crl", &other).await;
         let crl = crl["crl"].as_str().unwrap();

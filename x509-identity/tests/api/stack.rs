@@ -9,7 +9,7 @@ use common::{
         sql::PostgresSettings,
     },
     http::Caller,
-    testing::{TestEngines, eventually, real_engine, user_of},
+    testing::{TEST_TOPIC, TestEngines, eventually, real_engine, user_of},
     wire::{Subject, Tenant, Topic},
 };
 use reqwest::{Method, RequestBuilder, Url};
@@ -19,10 +19,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use uuid::Uuid;
 use x509_identity::{Config, DEFAULT_CONFIG, Server};
 
-use crate::{
-    csr,
-    others::{Others, PROFILE},
-};
+use crate::{csr, others::Others};
 
 pub(crate) struct Stack {
     pub(crate) test: TestEngines,
@@ -182,7 +179,7 @@ impl Stack {
     /// Reads the events of certificates from now on.
     pub(crate) async fn events(&self, tenant: &Tenant) -> Events {
         let topic = Topic::new(tenant, &Subject::CERTIFICATES);
-        self.test.engines.log.create_topic(&topic, PROFILE).await.unwrap();
+        self.test.engines.log.create_topic(&topic, TEST_TOPIC).await.unwrap();
         let tail = self.test.engines.log.tail().unwrap();
         tail.add(&topic, Start::End).await.unwrap();
         Events { tail, waiting: Vec::new() }
@@ -191,7 +188,7 @@ impl Stack {
     /// Publishes an event of device-manager.
     pub(crate) async fn device_event(&self, tenant: &Tenant, value: impl Into<bytes::Bytes>) {
         let topic = Topic::new(tenant, &Subject::DEVICE);
-        self.test.engines.log.create_topic(&topic, PROFILE).await.unwrap();
+        self.test.engines.log.create_topic(&topic, TEST_TOPIC).await.unwrap();
         let record = NewRecord { topic, key: None, value: value.into(), headers: Headers::new() };
         self.test.engines.log.append(record).await.unwrap();
     }

@@ -185,13 +185,16 @@ async fn a_removed_tenant_leaves_nothing_and_may_come_back() {
             .chain([sample(&stays, "d1", "t", base, 1)])
             .collect();
         under.store.insert(&samples).await.unwrap();
-        under.store.remove_tenant(&gone).await.unwrap();
-        under.store.remove_tenant(&gone).await.unwrap();
+        under.store.remove_tenant(&gone, 1).await.unwrap();
         assert!(!under.store.has_device(&gone, &device("d1")).await.unwrap(), "{}", under.kind);
         assert_eq!(under.values(&gone, "d2", "t", Window::default()).await, [""; 0], "{}", under.kind);
         assert_eq!(under.values(&stays, "d1", "t", Window::default()).await, ["1"], "{}", under.kind);
         under.store.insert(&samples[..1]).await.unwrap();
+        // An instance that is late must not touch what belongs to the next tenant of this name.
+        under.store.remove_tenant(&gone, 1).await.unwrap();
         assert_eq!(under.values(&gone, "d1", "t", Window::default()).await, ["0"], "{}", under.kind);
+        under.store.remove_tenant(&gone, 2).await.unwrap();
+        assert_eq!(under.values(&gone, "d1", "t", Window::default()).await, [""; 0], "{}", under.kind);
     }
 }
 

@@ -32,7 +32,10 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS samples (
         series INTEGER NOT NULL, ts INTEGER NOT NULL, id BLOB NOT NULL,
         value TEXT NOT NULL, metadata TEXT NOT NULL,
-        PRIMARY KEY (series, ts, id)) WITHOUT ROWID";
+        PRIMARY KEY (series, ts, id)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS removed (
+        tenant TEXT NOT NULL, generation INTEGER NOT NULL,
+        PRIMARY KEY (tenant, generation)) WITHOUT ROWID";
 
 /// The history in SQLite. Cheap to clone; removing old samples ends with the last clone.
 #[derive(Clone)]
@@ -128,8 +131,8 @@ impl EmbeddedHistory {
         Ok(found.fetch_optional(&self.store.readers).await?.is_some())
     }
 
-    pub(super) async fn remove_tenant(&self, tenant: &Tenant) -> Result<(), HistoryError> {
-        while self.store.remove_some_of(tenant).await? {}
+    pub(super) async fn remove_tenant(&self, tenant: &Tenant, generation: i64) -> Result<(), HistoryError> {
+        while self.store.remove_some_of(tenant, generation).await? {}
         Ok(())
     }
 
@@ -245,23 +248,30 @@ impl Store {
     }
 
     /// Removes samples of a tenant and then its series; returns whether there may be more.
-    async fn remove_some_of(&self, tenant: &Tenant) -> Result<bool, HistoryError> {
+    async fn remove_some_of(&self, tenant: &Tenant, generation: i64) -> Result<bool, HistoryError> {
         let mut known = self.known.lock().await;
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let is_done = sqlx::query("SELECT 1 FROM removed WHERE tenant = $1 AND generation = $2");
+        let is_done = is_done.bind(tenant.as_str()).bind(generation);
+        if is_done.fetch_optional(&mut *transaction).await?.is_some() {
+            return Ok(false);
+        }
         let removed = sqlx::query(
             "DELETE FROM samples WHERE (series, ts, id) IN (\
              SELECT samples.series, samples.ts, samples.id FROM series \
              CROSS JOIN samples ON samples.series = series.id WHERE series.tenant = $1 LIMIT $2)",
         );
         let removed = removed.bind(tenant.as_str()).bind(Self::REMOVE_AT_ONCE);
-        if removed.execute(&self.writer).await?.rows_affected() > 0 {
-            return Ok(true);
+        let may_be_more = removed.execute(&mut *transaction).await?.rows_affected() > 0;
+        if !may_be_more {
+            known.ids.clear();
+            let series = sqlx::query("DELETE FROM series WHERE tenant = $1").bind(tenant.as_str());
+            series.execute(&mut *transaction).await?;
+            let done = sqlx::query("INSERT INTO removed (tenant, generation) VALUES ($1, $2)");
+            done.bind(tenant.as_str()).bind(generation).execute(&mut *transaction).await?;
         }
-        known.ids.clear();
-        sqlx::query("DELETE FROM series WHERE tenant = $1")
-            .bind(tenant.as_str())
-            .execute(&self.writer)
-            .await?;
-        Ok(false)
+        transaction.commit().await?;
+        Ok(may_be_more)
     }
 }
 

@@ -156,11 +156,14 @@ impl HistoryStore {
         }
     }
 
-    /// Removes everything of a tenant.
-    pub async fn remove_tenant(&self, tenant: &Tenant) -> Result<(), HistoryError> {
+    /// Removes everything of a tenant that is gone; `generation` tells which of the tenants that have had this name.
+    ///
+    /// However many instances call it, and however late, nothing is removed after the first of them has returned: by then
+    /// the name may belong to a new tenant.
+    pub async fn remove_tenant(&self, tenant: &Tenant, generation: i64) -> Result<(), HistoryError> {
         match self {
-            Self::Mongo(history) => history.remove_tenant(tenant).await,
-            Self::Embedded(history) => history.remove_tenant(tenant).await,
+            Self::Mongo(history) => history.remove_tenant(tenant, generation).await,
+            Self::Embedded(history) => history.remove_tenant(tenant, generation).await,
         }
     }
 

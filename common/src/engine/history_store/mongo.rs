@@ -23,6 +23,8 @@ use crate::wire::{DeviceId, Tenant};
 #[derive(Clone)]
 pub struct MongoHistory {
     samples: Collection<RawDocumentBuf>,
+    /// Removals of tenants that are done.
+    removed: Collection<Document>,
     client: Client,
     database: String,
     expiry: Duration,
@@ -49,6 +51,7 @@ fn no_metadata() -> String {
 
 impl MongoHistory {
     const COLLECTION: &'static str = "samples";
+    const REMOVED: &'static str = "removed_tenants";
     const SELECTION_TIMEOUT: Duration = Duration::from_secs(2);
     const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
     /// The driver itself waits without an end for a server that is connected and silent.
@@ -67,10 +70,13 @@ impl MongoHistory {
         options.write_concern =
             Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
         let client = Client::with_options(options)?;
-        let samples = client.database(&settings.database).collection(Self::COLLECTION);
+        let database = client.database(&settings.database);
+        let samples = database.collection(Self::COLLECTION);
+        let removed = database.collection(Self::REMOVED);
         // MongoDB's largest expiry is 2^31-1 seconds.
         let expiry = Duration::from_secs(expiry_s.min(i32::MAX as u64));
-        Ok(Self { samples, client, database: settings.database.clone(), expiry, prepared: Arc::default() })
+        let database = settings.database.clone();
+        Ok(Self { samples, removed, client, database, expiry, prepared: Arc::default() })
     }
 
     pub(super) async fn insert(&self, samples: &[Sample]) -> Result<(), HistoryError> {
@@ -132,22 +138,34 @@ impl MongoHistory {
     }
 
     /// Removes a piece at a time, so that each question has its time-out.
-    pub(super) async fn remove_tenant(&self, tenant: &Tenant) -> Result<(), HistoryError> {
-        let identities = self.samples.clone_with_type::<Document>();
+    pub(super) async fn remove_tenant(&self, tenant: &Tenant, generation: i64) -> Result<(), HistoryError> {
+        let mark = doc! { "_id": { "tenant": tenant.as_str(), "generation": generation } };
         loop {
-            let find = async {
-                let filter = doc! { "t": tenant.as_str() };
-                let some = identities.find(filter).projection(doc! { "_id": 1 }).limit(Self::REMOVE_AT_ONCE);
-                some.await?.try_collect::<Vec<Document>>().await
-            };
-            let found: Vec<Bson> =
-                in_time(find).await?.into_iter().filter_map(|mut document| document.remove("_id")).collect();
+            let found = self.some_of(tenant).await?;
+            // Asked after the search: unless it is there now, nothing that was found can be a new tenant's.
+            if in_time(self.removed.find_one(mark.clone()).into_future()).await?.is_some() {
+                return Ok(());
+            }
             if found.is_empty() {
+                let set = self.removed.replace_one(mark.clone(), mark).upsert(true);
+                in_time(set.into_future()).await?;
                 return Ok(());
             }
             let these = doc! { "_id": { "$in": found }, "t": tenant.as_str() };
             in_time(self.samples.delete_many(these).into_future()).await?;
         }
+    }
+
+    /// Identities of some samples of a tenant.
+    async fn some_of(&self, tenant: &Tenant) -> Result<Vec<Bson>, HistoryError> {
+        let identities = self.samples.clone_with_type::<Document>();
+        let find = async {
+            let filter = doc! { "t": tenant.as_str() };
+            let some = identities.find(filter).projection(doc! { "_id": 1 }).limit(Self::REMOVE_AT_ONCE);
+            some.await?.try_collect::<Vec<Document>>().await
+        };
+        let found = in_time(find).await?;
+        Ok(found.into_iter().filter_map(|mut document| document.remove("_id")).collect())
     }
 
     pub(super) async fn check(&self) -> Result<(), HistoryError> {

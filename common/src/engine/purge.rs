@@ -1,0 +1,82 @@
+//! Removing what a relational database keeps of a tenant that is gone, exactly once however many instances try.
+//!
+//! A late instance must never remove what belongs to a new tenant of the same name. So each removal has a row that is
+//! locked during each step and that remembers when the removal is done; and the name is not given to a new tenant before
+//! somebody has confirmed that it is done.
+
+use std::pin::Pin;
+
+use sqlx::{Any, Row, Transaction};
+use tracing::warn;
+
+use super::{Sql, sql::SqlError};
+use crate::{backoff::Backoff, tenancy::Removal, wire::Tenant};
+
+/// What a service that uses [`purge`] has in its migrations.
+pub const MIGRATION: &str = "
+CREATE TABLE tenant_removals (
+    tenant TEXT NOT NULL,
+    generation BIGINT NOT NULL,
+    done BIGINT NOT NULL,
+    PRIMARY KEY (tenant, generation)
+);
+";
+
+/// One step: removes some rows of the tenant and returns how many.
+pub type Step<'t> = Pin<Box<dyn Future<Output = Result<u64, SqlError>> + Send + 't>>;
+
+/// Repeats `step`, each time in a transaction of its own, until it finds nothing more, and removes the tenant's events from
+/// the outbox: sent later, they would be about nothing. Tries again for as long as the database is away.
+pub async fn purge(
+    sql: &Sql,
+    removal: &Removal,
+    step: impl for<'t> Fn(&'t mut Transaction<'static, Any>, &'t Tenant) -> Step<'t> + Send + Sync,
+) {
+    let mut backoff = Backoff::default();
+    loop {
+        match once(sql, removal, &step).await {
+            Ok(true) => return,
+            Ok(false) => backoff.reset(),
+            Err(error) => {
+                warn!(?removal, %error, "the data of a removed tenant cannot be removed for the moment");
+                backoff.wait().await;
+            }
+        }
+    }
+}
+
+/// Returns whether the removal is done.
+async fn once(
+    sql: &Sql,
+    removal: &Removal,
+    step: &(impl for<'t> Fn(&'t mut Transaction<'static, Any>, &'t Tenant) -> Step<'t> + Sync),
+) -> Result<bool, SqlError> {
+    let tenant = removal.tenant();
+    let mut transaction = sql.begin().await?;
+    // Changing nothing locks the row.
+    let row = sqlx::query(
+        "INSERT INTO tenant_removals (tenant, generation, done) VALUES ($1, $2, 0)
+         ON CONFLICT (tenant, generation) DO UPDATE SET done = tenant_removals.done RETURNING done",
+    )
+    .bind(tenant.as_str())
+    .bind(removal.generation())
+    .fetch_one(&mut *transaction)
+    .await?;
+    if row.try_get::<i64, _>(0)? != 0 {
+        return Ok(true);
+    }
+    sqlx::query("DELETE FROM outbox WHERE tenant = $1")
+        .bind(tenant.as_str())
+        .execute(&mut *transaction)
+        .await?;
+    let is_done = step(&mut transaction, tenant).await? == 0;
+    if is_done {
+        sqlx::query("UPDATE tenant_removals SET done = 1 WHERE tenant = $1 AND generation = $2")
+            .bind(tenant.as_str())
+            .bind(removal.generation())
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(is_done)
+}
