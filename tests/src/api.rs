@@ -10,6 +10,8 @@ use crate::Stack;
 #[derive(Debug, Clone)]
 pub struct Api {
     base: String,
+    /// Login name; empty for nobody.
+    pub username: String,
     /// Tenant of the user.
     pub tenant: String,
     /// The user's token; empty for nobody.
@@ -31,6 +33,7 @@ impl Api {
     pub fn nobody(stack: &Stack) -> Self {
         Self {
             base: stack.url(""),
+            username: String::new(),
             tenant: String::new(),
             token: String::new(),
             client: common::testing::client(),
@@ -40,6 +43,7 @@ impl Api {
     /// Logs a user in.
     pub async fn login(stack: &Stack, username: &str, password: &str) -> Self {
         let mut api = Self::nobody(stack);
+        username.clone_into(&mut api.username);
         let answer = api.post("/auth", json!({ "username": username, "passwd": password })).await;
         api.token =
             answer["jwt"].as_str().unwrap_or_else(|| panic!("no token for {username}: {answer}")).to_owned();
@@ -49,8 +53,12 @@ impl Api {
 
     /// Creates a tenant by creating its first user, and logs that user in.
     pub async fn create_tenant(&self, stack: &Stack) -> Self {
-        let unique = Uuid::new_v4().simple().to_string();
-        let (tenant, username) = (format!("t{}", &unique[..10]), format!("user_{}", &unique[..10]));
+        self.create_user_of(stack, &format!("t{}", &Uuid::new_v4().simple().to_string()[..10])).await
+    }
+
+    /// Creates a user of a tenant, and logs that user in.
+    pub async fn create_user_of(&self, stack: &Stack, tenant: &str) -> Self {
+        let username = format!("user_{}", &Uuid::new_v4().simple().to_string()[..10]);
         let user = json!({
             "username": username, "service": tenant, "email": format!("{username}@example.com"),
             "name": "First User", "profile": "admin",
