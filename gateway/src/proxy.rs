@@ -126,14 +126,18 @@ impl Gateway {
         }
         let uri = parts.uri.clone();
         let path = path::normalise(uri.path())?;
-        let route = self.routes.find(&parts.method, &path).ok_or(Refusal::NoRoute)?;
-        let upstream_path = route.upstream_path(&path).ok_or(Refusal::NoRoute)?;
+        let route = self.routes.find(&path).ok_or(Refusal::NoRoute)?;
         let route = matched.insert(Arc::clone(route));
+        // First of all, as with dojot's Kong: without a token nobody learns what there is (dojot-api.md 1.1, 1.2).
+        let caller = self.admit(route, &parts, &path).await?;
+        if !route.allows(&parts.method) {
+            return Err(Refusal::NoRoute);
+        }
         let service = match &route.target {
             Target::Service(service) => *service,
             Target::Answer(status, message) => return Err(Refusal::Fixed(*status, message.clone())),
         };
-        let caller = self.admit(route, &parts, &path).await?;
+        let upstream_path = route.upstream_path(&path).ok_or(Refusal::NoRoute)?;
         if framing::length(&parts.headers).is_some_and(|length| length > self.max_body_bytes as u64) {
             return Err(UploadError::TooLarge.into());
         }
