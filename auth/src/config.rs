@@ -20,8 +20,10 @@ pub struct Config {
     /// Services that keep data of tenants: the name of a tenant that is removed is not given again before all of them have
     /// confirmed that they keep nothing more.
     pub removal_confirmed_by: Vec<String>,
-    /// How many password checks may wait for a core; more are answered 503.
+    /// How many password checks may wait; of more, those of whoever sends most are answered 429.
     pub password_queue: usize,
+    /// How long a password check may wait, in seconds; then it is answered 503.
+    pub password_wait_s: u64,
     /// How long permissions of a user are remembered, in seconds.
     pub access_cache_s: u64,
 }
@@ -36,7 +38,14 @@ impl Config {
             "auth.token_lifetime_s must be from 1 to {} (ten years)",
             Self::MAX_TOKEN_LIFETIME_S
         );
-        anyhow::ensure!(self.password_queue > 0, "auth.password_queue must be greater than 0");
+        anyhow::ensure!(
+            (1..=10_000).contains(&self.password_queue),
+            "auth.password_queue must be from 1 to 10000"
+        );
+        anyhow::ensure!(
+            (1..=60).contains(&self.password_wait_s),
+            "auth.password_wait_s must be from 1 to 60"
+        );
         anyhow::ensure!(self.access_cache_s <= 3600, "auth.access_cache_s must be 3600 at most");
         Ok(())
     }

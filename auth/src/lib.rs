@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod access;
+mod admission;
 pub mod config;
 mod domain;
 mod first_start;
@@ -10,7 +11,7 @@ mod passwords;
 mod router;
 mod storage;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::FromRef};
 use common::{
@@ -72,7 +73,7 @@ impl Server {
         let outbox = Outbox::start(sql.clone(), engines.log.clone(), topics.clone(), clock.clone(), shutdown);
         let access = AccessCache::new(AccessRepository::new(sql.clone()), config.access_cache_s);
         let keys = KeyRing::new(KeyRepository::new(sql.clone()), clock.clone());
-        let passwords = Passwords::new(config.password_queue);
+        let passwords = Passwords::new(config.password_queue, Duration::from_secs(config.password_wait_s));
         let tenants = TenantRepository::new(sql.clone(), &config.removal_confirmed_by);
         let first_start = FirstStart {
             repository: FirstStartRepository::new(

@@ -1,139 +1,175 @@
-//! Password hashes. They are slow on purpose, so there is one at a time per core and a bounded queue before them.
+//! Password hashes. They are slow and need much memory on purpose, so only a few are made at a time, each in memory
+//! that is used again.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::time::Duration;
 
 use argon2::{
-    Argon2,
-    password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString},
+    ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version,
+    password_hash::{Error, Output, ParamsString, PasswordHash, Salt, SaltString},
 };
 use common::http::Problem;
 use rand::Rng;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::admission::{Admission, Asker, Lent, Refused};
 
 /// Hashes and checks passwords. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Passwords {
-    cores: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
-    queue: usize,
-}
+pub(crate) struct Passwords(Admission<Memory>);
+
+/// What argon2 works in: 19 MiB, allocated by the first hash. Kept, because the allocator would keep it as well, once
+/// for every thread that ever hashed.
+type Memory = Vec<Block>;
+
+/// The right to make one hash.
+pub(crate) struct Turn(Lent<Memory>);
 
 /// Belongs to no password; its parameters are those of [`Argon2::default`].
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
+/// More hashes at a time would need more memory than logins are worth.
+const MOST_AT_A_TIME: usize = 4;
+
 impl Passwords {
-    /// At most `queue` calls wait; the others are refused.
-    pub(crate) fn new(queue: usize) -> Self {
+    /// At most `queue` wait for their turn, for `longest_wait` each; the others are refused. At most half of the cores
+    /// hash, so that logins never keep the rest of the platform from working.
+    pub(crate) fn new(queue: usize, longest_wait: Duration) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { cores: Arc::new(Semaphore::new(cores)), waiting: Arc::default(), queue }
+        let memories = vec![Memory::new(); (cores / 2).clamp(1, MOST_AT_A_TIME)];
+        Self(Admission::new(memories, queue, longest_wait))
     }
 
-    /// Hashes a password with argon2id and OWASP's parameters (19 MiB, 2 passes).
+    /// Waits for a turn.
+    pub(crate) async fn turn(&self, asker: Asker) -> Result<Turn, Problem> {
+        self.0.borrow(asker).await.map(Turn).map_err(|refused| {
+            let reason = match refused {
+                Refused::TooMany => "too many",
+                Refused::TooLong(_) => "too long",
+            };
+            metrics::counter!("auth_password_checks_refused_total", "reason" => reason).increment(1);
+            refused.into()
+        })
+    }
+
+    /// Hashes a password for the platform itself, with argon2id and OWASP's parameters (19 MiB, 2 passes).
     pub(crate) async fn hash(&self, password: SecretString) -> Result<String, Problem> {
-        let salt: [u8; 16] = rand::rng().random();
-        let hashed = self.run(move || {
-            let salt = SaltString::encode_b64(&salt)?;
-            let hash = Argon2::default().hash_password(password.expose_secret().as_bytes(), &salt)?;
-            Ok::<_, argon2::password_hash::Error>(hash.to_string())
-        });
-        hashed.await?.map_err(|error| Problem::internal(format!("cannot hash a password: {error}")))
+        let turn = self.turn(Asker { address: None, name: String::new() }).await?;
+        let salt: [u8; Salt::RECOMMENDED_LENGTH] = rand::rng().random();
+        let hashed = turn.run(move |memory| hash(&password, &salt, memory)).await?;
+        hashed.map_err(|error| Problem::internal(format!("cannot hash a password: {error}")))
     }
+}
 
+impl Turn {
     /// Whether the password belongs to the hash. Without a hash the answer is no, after the same time.
-    pub(crate) async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<bool, Problem> {
+    pub(crate) async fn verify(self, password: SecretString, hash: Option<String>) -> Result<bool, Problem> {
         let exists = hash.is_some();
-        let matches = self.run(move || {
+        let matches = self.run(move |memory| {
             let hash = hash.as_deref().unwrap_or(NOBODY);
-            PasswordHash::new(hash).is_ok_and(|hash| {
-                Argon2::default().verify_password(password.expose_secret().as_bytes(), &hash).is_ok()
-            })
+            PasswordHash::new(hash).and_then(|hash| matches(&password, &hash, memory)).unwrap_or(false)
         });
         Ok(matches.await? && exists)
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-        let core = self.core().await?;
-        let work = move || {
-            let result = work();
-            // Kept until the work is done, even when nobody waits for it any more.
-            drop(core);
-            result
-        };
-        tokio::task::spawn_blocking(work).await.map_err(Problem::internal)
-    }
-
-    async fn core(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let waits = Waits::begin(&self.waiting);
-        if waits.ahead >= self.queue + self.cores.available_permits() {
-            metrics::counter!("auth_password_checks_refused_total").increment(1);
-            return Err(Problem::unavailable("too many password checks are waiting"));
-        }
-        Arc::clone(&self.cores).acquire_owned().await.map_err(Problem::internal)
+    async fn run<T: Send + 'static>(
+        mut self,
+        work: impl FnOnce(&mut Memory) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        // The turn goes along and ends with the work, even when nobody waits for it any more.
+        let work = move || self.0.get().map(work);
+        let done = tokio::task::spawn_blocking(work).await.map_err(Problem::internal)?;
+        done.ok_or_else(|| Problem::internal("a turn without memory"))
     }
 }
 
-/// Counts one that waits, until it is dropped.
-struct Waits {
-    waiting: Arc<AtomicUsize>,
-    ahead: usize,
+fn hash(password: &SecretString, salt: &[u8], memory: &mut Memory) -> Result<String, Error> {
+    let argon2 = Argon2::default();
+    let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+    fill(&argon2, password, salt, &mut output, memory)?;
+    let salt = SaltString::encode_b64(salt)?;
+    let hash = PasswordHash {
+        algorithm: ARGON2ID_IDENT,
+        version: Some(Version::default().into()),
+        params: ParamsString::try_from(argon2.params())?,
+        salt: Some(salt.as_salt()),
+        hash: Some(Output::new(&output)?),
+    };
+    Ok(hash.to_string())
 }
 
-impl Waits {
-    fn begin(waiting: &Arc<AtomicUsize>) -> Self {
-        let ahead = waiting.fetch_add(1, Ordering::Relaxed);
-        Self { waiting: Arc::clone(waiting), ahead }
-    }
+fn matches(password: &SecretString, expected: &PasswordHash<'_>, memory: &mut Memory) -> Result<bool, Error> {
+    let (Some(salt), Some(hash)) = (expected.salt, expected.hash) else { return Ok(false) };
+    let version = expected.version.map_or(Ok(Version::default()), Version::try_from)?;
+    let argon2 = Argon2::new(Algorithm::try_from(expected.algorithm)?, version, Params::try_from(expected)?);
+    let mut decoded = [0; Salt::MAX_LENGTH];
+    let mut output = [0; Output::MAX_LENGTH];
+    let output = &mut output[..hash.len()];
+    fill(&argon2, password, salt.decode_b64(&mut decoded)?, output, memory)?;
+    // This comparison takes the same time wherever they differ.
+    Ok(Output::new(output)? == hash)
 }
 
-impl Drop for Waits {
-    fn drop(&mut self) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
+fn fill(
+    argon2: &Argon2<'_>,
+    password: &SecretString,
+    salt: &[u8],
+    output: &mut [u8],
+    memory: &mut Memory,
+) -> Result<(), Error> {
+    memory.resize(argon2.params().block_count(), Block::new());
+    argon2.hash_password_into_with_memory(password.expose_secret().as_bytes(), salt, output, memory)?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use argon2::{PasswordHasher, PasswordVerifier};
+
     use super::*;
+
+    fn passwords() -> Passwords {
+        Passwords::new(8, Duration::from_mins(1))
+    }
+
+    async fn verify(passwords: &Passwords, password: &str, hash: Option<&str>) -> bool {
+        let turn = passwords.turn(Asker { address: None, name: "joe".to_owned() }).await.unwrap();
+        turn.verify(password.into(), hash.map(str::to_owned)).await.unwrap()
+    }
 
     #[tokio::test]
     async fn only_the_right_password_matches() {
-        let passwords = Passwords::new(8);
+        let passwords = passwords();
         let hash = passwords.hash("s3cret".into()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert!(passwords.verify("s3cret".into(), Some(hash.clone())).await.unwrap());
-        assert!(!passwords.verify("s3cre".into(), Some(hash)).await.unwrap());
-        assert!(!passwords.verify("s3cret".into(), None).await.unwrap());
-        assert!(!passwords.verify("x".into(), Some("rubbish".to_owned())).await.unwrap());
+        assert!(verify(&passwords, "s3cret", Some(&hash)).await);
+        assert!(!verify(&passwords, "s3cre", Some(&hash)).await);
+        assert!(!verify(&passwords, "s3cret", None).await);
+        for rubbish in ["", "rubbish", "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5"] {
+            assert!(!verify(&passwords, "s3cret", Some(rubbish)).await, "{rubbish}");
+        }
+        assert_ne!(passwords.hash("s3cret".into()).await.unwrap(), hash, "every hash has its salt");
+    }
+
+    #[tokio::test]
+    async fn hashes_are_those_of_everybody_else() {
+        let passwords = passwords();
+        let ours = passwords.hash("s3cret".into()).await.unwrap();
+        Argon2::default().verify_password(b"s3cret", &PasswordHash::new(&ours).unwrap()).unwrap();
+        let salt = SaltString::from_b64("bm9ib2R5bm9ib2R5").unwrap();
+        for params in [Params::default(), Params::new(1024, 3, 2, Some(24)).unwrap()] {
+            let theirs = Argon2::new(Algorithm::Argon2id, Version::default(), params);
+            let hash = theirs.hash_password(b"s3cret", &salt).unwrap().to_string();
+            assert!(verify(&passwords, "s3cret", Some(&hash)).await, "{hash}");
+            assert!(!verify(&passwords, "other", Some(&hash)).await, "{hash}");
+        }
     }
 
     #[test]
     fn the_hash_of_nobody_costs_as_much_as_any() {
         let nobody = PasswordHash::new(NOBODY).unwrap();
-        let wrong = Argon2::default().verify_password(b"x", &nobody);
-        assert!(matches!(wrong, Err(argon2::password_hash::Error::Password)), "{wrong:?}");
-    }
-
-    #[tokio::test]
-    async fn a_long_queue_is_cut() {
-        let passwords = Passwords::new(1);
-        let all: Vec<_> = (0..100)
-            .map(|_| {
-                let passwords = passwords.clone();
-                async move { passwords.verify("x".into(), None).await }
-            })
-            .collect();
-        let mut set = tokio::task::JoinSet::new();
-        for one in all {
-            set.spawn(one);
-        }
-        let results = set.join_all().await;
-        assert!(results.iter().any(Result::is_ok));
-        let refused = results.iter().filter_map(|result| result.as_ref().err());
-        assert!(refused.map(Problem::status).any(|status| status == 503));
+        let mut memory = Memory::new();
+        assert_eq!(matches(&"x".into(), &nobody, &mut memory), Ok(false));
+        assert_eq!(memory.len(), Argon2::default().params().block_count());
     }
 }

@@ -8,7 +8,10 @@ use axum::{
 };
 use common::http::{Problem, Shape, server::RequestId};
 
-use crate::domain::{bearer::NoToken, framing::BadFraming, path::Ambiguity};
+use crate::{
+    domain::{bearer::NoToken, framing::BadFraming, path::Ambiguity},
+    upload::UploadError,
+};
 
 /// A refusal.
 #[derive(Debug, thiserror::Error)]
@@ -29,8 +32,8 @@ pub(crate) enum Refusal {
     Forbidden,
     #[error("the policy decision point is away")]
     NoDecision,
-    #[error("request entity too large")]
-    TooLarge,
+    #[error(transparent)]
+    Body(#[from] UploadError),
     #[error("too many websockets")]
     TooManyWebsockets,
     #[error("name resolution failed")]
@@ -53,18 +56,25 @@ impl Refusal {
     /// The status of the answer.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Path(_) | Self::Framing(_) => StatusCode::BAD_REQUEST,
+            Self::Path(_)
+            | Self::Framing(_)
+            | Self::Body(UploadError::Malformed | UploadError::BrokenOff) => StatusCode::BAD_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Fixed(status, _) => *status,
             Self::Token(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Body(UploadError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoDecision | Self::TooManyWebsockets | Self::Name => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upstream => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+
+    /// Whether the next request on the connection can be found.
+    pub(crate) fn leaves_connection(&self) -> bool {
+        !matches!(self, Self::Framing(_) | Self::Body(_))
     }
 
     /// The answer.
@@ -82,7 +92,7 @@ impl Refusal {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             // Where a broken request ends is anybody's guess, so nothing is read after it.
-            Self::Framing(_) | Self::TooLarge => {
+            Self::Framing(_) | Self::Body(_) => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

@@ -13,7 +13,6 @@ use axum::{
     extract::Request,
     response::Response,
 };
-use http_body_util::{LengthLimitError, Limited};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -22,18 +21,21 @@ use hyper_util::{
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, warn};
 
-use crate::{config::Config, error::Refusal};
+use crate::{
+    config::Config,
+    error::Refusal,
+    upload::{Upload, UploadError},
+};
 
 /// A pool of connections to the services.
 pub(crate) struct Forwarder {
-    client: Client<HttpConnector, Limited<Body>>,
-    max_body_bytes: usize,
+    client: Client<HttpConnector, Upload>,
     response_timeout: Duration,
     body_pause: Duration,
 }
 
 impl Forwarder {
-    pub(crate) fn new(config: &Config, max_body_bytes: usize) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(Duration::from_millis(config.connect_timeout_ms)));
         connector.set_nodelay(true);
@@ -44,7 +46,6 @@ impl Forwarder {
             .build(connector);
         Self {
             client,
-            max_body_bytes,
             response_timeout: Duration::from_millis(config.response_timeout_ms),
             body_pause: Duration::from_millis(config.body_pause_ms),
         }
@@ -53,11 +54,10 @@ impl Forwarder {
     /// Sends a request that is ready to go and waits until the service begins to answer.
     pub(crate) async fn send(
         &self,
-        request: Request,
+        request: Request<Upload>,
         timeout_ms: Option<u64>,
     ) -> Result<hyper::Response<Incoming>, Refusal> {
         let timeout = timeout_ms.map_or(self.response_timeout, Duration::from_millis);
-        let request = request.map(|body| Limited::new(body, self.max_body_bytes));
         match tokio::time::timeout(timeout, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(refusal(&error)),
@@ -78,8 +78,8 @@ impl Forwarder {
 /// What a failed attempt means for the client (dojot-api.md 1.5).
 fn refusal(error: &hyper_util::client::legacy::Error) -> Refusal {
     let chain = || std::iter::successors(Some(error as &(dyn Error + 'static)), |error| (*error).source());
-    if chain().any(<dyn Error>::is::<LengthLimitError>) {
-        return Refusal::TooLarge;
+    if let Some(fault) = chain().find_map(|error| error.downcast_ref::<UploadError>()) {
+        return Refusal::Body(*fault);
     }
     let text = chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
     if !error.is_connect() {

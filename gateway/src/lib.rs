@@ -9,6 +9,7 @@ mod meter;
 mod proxy;
 mod revocation;
 mod tunnel;
+mod upload;
 mod upstream;
 mod validity;
 
@@ -55,9 +56,9 @@ impl Server {
             upstreams: Upstreams::new(client.urls().clone()),
             key: client.key().clone(),
             decider: Decider::new(&config, client, engines.clock.clone(), Arc::clone(&validity)),
-            forwarder: Forwarder::new(&config, engines.http.max_body_bytes),
+            forwarder: Forwarder::new(&config),
             clock: engines.clock.clone(),
-            max_body_bytes: engines.http.max_body_bytes as u64,
+            max_body_bytes: engines.http.max_body_bytes,
             websockets: Arc::new(Semaphore::new(config.max_websockets)),
             websocket_idle: Duration::from_secs(config.websocket_idle_s),
             shutdown: engines.shutdown.clone(),

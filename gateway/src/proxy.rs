@@ -41,6 +41,7 @@ use crate::{
     forward::Forwarder,
     meter::Meter,
     tunnel::Tunnel,
+    upload::{Upload, UploadError},
     upstream::Upstreams,
 };
 
@@ -54,7 +55,7 @@ pub(crate) struct Gateway {
     pub(crate) forwarder: Forwarder,
     pub(crate) key: InternalKey,
     pub(crate) clock: Clock,
-    pub(crate) max_body_bytes: u64,
+    pub(crate) max_body_bytes: usize,
     pub(crate) websockets: Arc<Semaphore>,
     pub(crate) websocket_idle: Duration,
     pub(crate) shutdown: Shutdown,
@@ -71,16 +72,30 @@ pub(crate) async fn handle(State(gateway): State<Arc<Gateway>>, request: Request
     let started = Instant::now();
     let id = RequestId::of(request.headers());
     let mut route = None;
-    let outcome = AssertUnwindSafe(gateway.proxy(request, &id, &mut route)).catch_unwind().await;
+    let (parts, body) = request.into_parts();
+    // A client that waits for leave to send its body is not given it by reading from it.
+    let waits_for_leave = parts.headers.contains_key(header::EXPECT);
+    let mut body = Upload::new(body, gateway.max_body_bytes);
+    let progress = body.progress();
+    let outcome = AssertUnwindSafe(gateway.proxy(parts, &mut body, &id, &mut route)).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| {
         error!(request.id = id.as_str(), "a request made the gateway panic");
         Err(Refusal::Internal)
     });
-    let mut response = outcome.unwrap_or_else(|refusal| {
-        report(&refusal, route.as_deref(), &id);
-        refusal.into_response(&id)
-    });
+    let mut response = match outcome {
+        Ok(response) => response,
+        Err(refusal) => {
+            report(&refusal, route.as_deref(), &id);
+            if refusal.leaves_connection() && !waits_for_leave {
+                body.drain().await;
+            }
+            refusal.into_response(&id)
+        }
+    };
     response.headers_mut().insert(RequestId::HEADER, id.value());
+    if progress.is_unread() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let meter = route.map_or(&gateway.unrouted, |route| &gateway.meters[route.index]);
     meter.count(response.status(), started.elapsed());
     response
@@ -100,27 +115,31 @@ fn report(refusal: &Refusal, route: Option<&Route>, id: &RequestId) {
 impl Gateway {
     async fn proxy(
         &self,
-        request: Request,
+        mut parts: Parts,
+        body: &mut Upload,
         id: &RequestId,
         matched: &mut Option<Arc<Route>>,
     ) -> Result<Response, Refusal> {
-        let (mut parts, body) = request.into_parts();
         framing::check(&parts)?;
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
             return Err(Refusal::Method);
         }
         let uri = parts.uri.clone();
         let path = path::normalise(uri.path())?;
-        let route = self.routes.find(&parts.method, &path).ok_or(Refusal::NoRoute)?;
-        let upstream_path = route.upstream_path(&path).ok_or(Refusal::NoRoute)?;
+        let route = self.routes.find(&path).ok_or(Refusal::NoRoute)?;
         let route = matched.insert(Arc::clone(route));
+        // First of all, as with dojot's Kong: without a token nobody learns what there is (dojot-api.md 1.1, 1.2).
+        let caller = self.admit(route, &parts, &path).await?;
+        if !route.allows(&parts.method) {
+            return Err(Refusal::NoRoute);
+        }
         let service = match &route.target {
             Target::Service(service) => *service,
             Target::Answer(status, message) => return Err(Refusal::Fixed(*status, message.clone())),
         };
-        let caller = self.admit(route, &parts, &path).await?;
-        if framing::length(&parts.headers).is_some_and(|length| length > self.max_body_bytes) {
-            return Err(Refusal::TooLarge);
+        let upstream_path = route.upstream_path(&path).ok_or(Refusal::NoRoute)?;
+        if framing::length(&parts.headers).is_some_and(|length| length > self.max_body_bytes as u64) {
+            return Err(UploadError::TooLarge.into());
         }
         let address = self.upstreams.address(service, self.clock.now_ms()).ok_or(Refusal::Name)?;
         let target = target_of(&uri, &address.base, &upstream_path)?;
@@ -132,7 +151,8 @@ impl Gateway {
         }
         parts.version = Version::HTTP_11;
         parts.uri = absolute(target, &address.authority)?;
-        let response = self.forwarder.send(Request::from_parts(parts, body), route.timeout_ms).await?;
+        let request = Request::from_parts(parts, std::mem::replace(body, Upload::empty()));
+        let response = self.forwarder.send(request, route.timeout_ms).await?;
         self.answer(response, upgrade)
     }
 

@@ -4,4 +4,5 @@ pub(crate) mod bootstrap;
 pub(crate) mod decide;
 pub(crate) mod secret;
 pub(crate) mod token;
+pub(crate) mod turns;
 pub(crate) mod user;

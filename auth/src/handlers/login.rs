@@ -8,8 +8,9 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::body::Document;
+use super::{body::Document, client::ClientAddress};
 use crate::{
+    admission::Asker,
     config::Config,
     keys::KeyRing,
     passwords::Passwords,
@@ -23,17 +24,20 @@ pub(crate) async fn log_in(
     State(keys): State<KeyRing>,
     State(clock): State<Clock>,
     State(config): State<Arc<Config>>,
+    ClientAddress(address): ClientAddress,
     Document(body): Document,
 ) -> Result<Json<Value>, Problem> {
     let (username, password) = read(&body)?;
-    // Too many failures of one account from one address will be refused here, before anything is hashed.
+    let asker = Asker { address: Some(address), name: username.clone() };
+    // Here is the place for refusing an asker who has failed too often: nothing has cost anything yet.
+    let turn = passwords.turn(asker).await?;
     let found = users.credentials(&username).await.map_err(database_down)?;
     if found.as_ref().is_some_and(|user| user.password_hash.is_none()) {
         return Err(refuse(StatusCode::UNAUTHORIZED, "This user is inactive"));
     }
     // An unknown user costs the same time as a wrong password.
     let hash = found.as_ref().and_then(|user| user.password_hash.clone());
-    let is_right = passwords.verify(password, hash).await?;
+    let is_right = turn.verify(password, hash).await?;
     let Some(user) = found else { return Err(refuse(StatusCode::UNAUTHORIZED, "AuthenticationError")) };
     if !is_right {
         return Err(refuse(StatusCode::FORBIDDEN, "AuthorizationError"));

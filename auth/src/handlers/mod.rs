@@ -2,6 +2,7 @@
 
 mod actor;
 mod body;
+mod client;
 pub(crate) mod jwks;
 pub(crate) mod login;
 pub(crate) mod pdp;

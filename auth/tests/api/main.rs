@@ -7,6 +7,7 @@
 )]
 
 mod first_start;
+mod flood;
 mod login;
 mod pdp;
 mod stack;

@@ -49,29 +49,38 @@ pub struct Problem {
     text: Text,
     /// Boxed, so that a `Result` with a problem stays small.
     detail: Option<Box<Value>>,
+    /// When to try again, in seconds.
+    retry_after_s: Option<u32>,
 }
 
 impl Problem {
     /// An error with a text, or with a list of texts.
     pub fn new(status: StatusCode, message: impl Into<Value>) -> Self {
-        Self { status, text: Text::Message(message.into()), detail: None }
+        Self { status, text: Text::Message(message.into()), detail: None, retry_after_s: None }
     }
 
     /// An error with a title, for [`Shape::TitleDescription`].
     pub fn titled(status: StatusCode, title: impl Into<String>, description: impl Into<String>) -> Self {
         let text = Text::Titled { title: title.into(), description: description.into() };
-        Self { status, text, detail: None }
+        Self { status, text, detail: None, retry_after_s: None }
     }
 
     /// An error whose whole body the contract gives.
     pub fn with_body(status: StatusCode, body: Value) -> Self {
-        Self { status, text: Text::Body(body), detail: None }
+        Self { status, text: Text::Body(body), detail: None, retry_after_s: None }
     }
 
     /// Adds the `detail` of [`Shape::Error`].
     #[must_use]
     pub fn detail(mut self, detail: Value) -> Self {
         self.detail = Some(Box::new(detail));
+        self
+    }
+
+    /// Says after how many seconds to try again (`Retry-After`).
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
         self
     }
 
@@ -87,12 +96,12 @@ impl Problem {
 
     /// 401: the request has no token.
     pub fn missing_token() -> Self {
-        Self { status: StatusCode::UNAUTHORIZED, text: Text::MissingToken, detail: None }
+        Self { status: StatusCode::UNAUTHORIZED, text: Text::MissingToken, detail: None, retry_after_s: None }
     }
 
     /// 401: the request has a token that is not good.
     pub fn invalid_token() -> Self {
-        Self { status: StatusCode::UNAUTHORIZED, text: Text::InvalidToken, detail: None }
+        Self { status: StatusCode::UNAUTHORIZED, text: Text::InvalidToken, detail: None, retry_after_s: None }
     }
 
     /// 403 without a reason.
@@ -168,8 +177,11 @@ impl Problem {
 
     /// The answer in a given shape, for code that is not behind [`render`].
     pub fn into_response_as(self, shape: Shape, request_id: Option<&str>) -> Response {
-        let status = self.status;
+        let (status, retry_after_s) = (self.status, self.retry_after_s);
         let mut response = (status, Json(self.body(shape, request_id))).into_response();
+        if let Some(seconds) = retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
         if status == StatusCode::UNAUTHORIZED && shape == Shape::TitleDescription {
             let challenge = HeaderValue::from_static("Token type=\"JWT\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);

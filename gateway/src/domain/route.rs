@@ -56,10 +56,9 @@ impl RouteTable {
         &self.routes
     }
 
-    /// The route of a normalised path, if there is one that takes this method.
-    pub(crate) fn find(&self, method: &Method, path: &str) -> Option<&Arc<Route>> {
-        let route = &self.routes[self.index_of(path)?];
-        (route.methods.is_empty() || route.methods.contains(method)).then_some(route)
+    /// The route of a normalised path.
+    pub(crate) fn find(&self, path: &str) -> Option<&Arc<Route>> {
+        self.routes.get(self.index_of(path)?)
     }
 
     fn index_of(&self, path: &str) -> Option<usize> {
@@ -74,6 +73,11 @@ impl RouteTable {
 }
 
 impl Route {
+    /// Whether the route takes this method.
+    pub(crate) fn allows(&self, method: &Method) -> bool {
+        self.methods.is_empty() || self.methods.contains(method)
+    }
+
     /// The path that the service sees, or `None` for what services offer only to each other.
     pub(crate) fn upstream_path<'a>(&self, path: &'a str) -> Option<Cow<'a, str>> {
         let rest = path.strip_prefix(self.strip.as_str()).unwrap_or(path);
@@ -108,10 +112,13 @@ mod tests {
     fn lookup(method: &str, path: &str) -> String {
         let table = table();
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        match table.find(&method, path) {
+        match table.find(path) {
             None => "none".to_owned(),
             Some(route) => {
                 let access = if route.is_protected { "protected" } else { "public" };
+                if !route.allows(&method) || route.name == "absent" {
+                    return format!("none {access}");
+                }
                 let upstream = route.upstream_path(path).unwrap_or(Cow::Borrowed("internal"));
                 format!("{} {access} {upstream}", route.name)
             }
@@ -161,14 +168,8 @@ mod tests {
             ("GET", "/auth/internal/x"),
             ("GET", "/auth/users"),
             ("GET", "/auth/passwords"),
-            ("POST", "/auth/.well-known/jwks.json"),
             ("GET", "/auth/.well-known/other"),
             ("GET", "/authx"),
-            ("GET", "/stream"),
-            ("GET", "/stream/"),
-            ("GET", "/stream/topic/device-data"),
-            ("POST", "/stream/socketio"),
-            ("GET", "/stream/socketio/x"),
             ("GET", "/topic/device-data"),
             ("GET", "/devices"),
             ("GET", "/device-secrets"),
@@ -184,6 +185,17 @@ mod tests {
             ("GET", "/AUTH/user"),
         ] {
             assert_eq!(lookup(method, path), "none", "{method} {path}");
+        }
+        assert_eq!(lookup("POST", "/auth/.well-known/jwks.json"), "none public");
+        for (method, path) in [
+            ("GET", "/stream"),
+            ("GET", "/stream/"),
+            ("GET", "/stream/topic/device-data"),
+            ("POST", "/stream/socketio"),
+            ("GET", "/stream/socketio/x"),
+            ("GET", "/flows/x"),
+        ] {
+            assert_eq!(lookup(method, path), "none protected", "{method} {path}");
         }
         for path in [
             "/device/internal/x",

@@ -149,6 +149,8 @@ async fn what_services_offer_to_each_other_is_not_reachable_even_with_every_perm
             ("GET", "/auth/internal/x"),
             ("GET", "/stream/topic/device-data"),
             ("GET", "/stream/log"),
+            ("POST", "/stream/socketio"),
+            ("GET", "/flows/v1/flow"),
             ("GET", "/topic/device-data"),
             ("GET", "/internal/device"),
             ("GET", "/device/internal/device"),
@@ -161,6 +163,29 @@ async fn what_services_offer_to_each_other_is_not_reachable_even_with_every_perm
             assert_eq!(body, r#"{"message":"no Route matched with those values"}"#, "{method} {path}");
         }
         assert_eq!(stack.fake.seen().len(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn below_a_protected_prefix_the_token_comes_first() {
+    for stack in Stack::both().await {
+        for (method, path) in [
+            ("GET", "/device/no/such/path"),
+            ("GET", "/device/internal/x"),
+            ("GET", "/template/x/y/z"),
+            ("GET", "/x509/internal/api"),
+            ("POST", "/stream/socketio"),
+            ("GET", "/stream/topic/device-data"),
+            ("GET", "/flows/v1/flow"),
+            ("POST", "/import"),
+        ] {
+            let unauthorized = (401, r#"{"message":"Unauthorized"}"#.to_owned());
+            assert_eq!(stack.plain(method, path, "").await, unauthorized, "{method} {path}");
+            let denied = stack.plain(method, path, "Authorization: Bearer denied\r\n").await;
+            assert_eq!(denied.0, 403, "{method} {path}");
+        }
+        assert_eq!(stack.fake.seen().len(), 0);
+        assert_eq!(stack.plain("GET", "/nowhere", "").await.0, 404, "elsewhere there is nothing to protect");
     }
 }
 

@@ -244,7 +244,10 @@ impl Fake {
 
     fn router(&self, service: Service) -> Router {
         let state = (self.clone(), service);
-        let common = Router::new().route("/device/slow", any(slow)).route("/device/drip", any(drip));
+        let common = Router::new()
+            .route("/device/slow", any(slow))
+            .route("/device/drip", any(drip))
+            .route("/device/early", any(StatusCode::CONFLICT));
         let special = match service {
             Service::Auth => Router::new().route("/pdp", post(decide)),
             Service::DataBroker => Router::new()

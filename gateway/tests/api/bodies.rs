@@ -1,0 +1,174 @@
+//! Bodies that break off, are malformed, or that nobody wants.
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{Stack, status_of};
+
+const TOKEN: &str = "Authorization: Bearer good\r\n";
+
+/// One connection, used for several requests.
+struct Connection {
+    stream: TcpStream,
+    unread: String,
+}
+
+impl Connection {
+    async fn to(stack: &Stack) -> Self {
+        Self { stream: TcpStream::connect(stack.addr).await.unwrap(), unread: String::new() }
+    }
+
+    async fn write(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Reads more; false at the end.
+    async fn read(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        let count = self.stream.read(&mut buffer).await.unwrap_or(0);
+        self.unread.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+        count > 0
+    }
+
+    /// Head, in lower case, and body of the next answer.
+    async fn answer(&mut self) -> (String, String) {
+        loop {
+            if let Some((head, rest)) = self.unread.split_once("\r\n\r\n") {
+                let head = head.to_lowercase();
+                let length = head.split("content-length: ").nth(1).expect("a length");
+                let length: usize = length.lines().next().unwrap().parse().unwrap();
+                if let Some(body) = rest.get(..length) {
+                    let body = body.to_owned();
+                    self.unread.drain(..head.len() + 4 + length);
+                    return (head, body);
+                }
+            }
+            assert!(self.read().await, "the answer breaks off: {:?}", self.unread);
+        }
+    }
+
+    /// Whether the gateway closes the connection without saying more.
+    async fn closes(mut self) -> bool {
+        !self.read().await && self.unread.is_empty()
+    }
+}
+
+fn is_announced(head: &str) -> bool {
+    head.contains("\r\nconnection: close")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_body_is_the_fault_of_the_client() {
+    let head = format!("POST /device HTTP/1.1\r\nHost: t\r\n{TOKEN}Transfer-Encoding: chunked\r\n\r\n");
+    let long = format!("186a0\r\n{}\r\n", "x".repeat(100_000));
+    for stack in Stack::both().await {
+        for body in [
+            "zz\r\n",
+            "3\r\nabcX",
+            "3 3\r\n",
+            "fffffffffffffffff\r\n",
+            "3\r\nabc\r\n0\r\nbad trailer\r\n\r\n",
+        ] {
+            for before in ["", "1\r\na\r\n", &long] {
+                let mut connection = Connection::to(&stack).await;
+                connection.write(&format!("{head}{before}{body}")).await;
+                let (head, answer) = connection.answer().await;
+                assert_eq!(status_of(&head), 400, "{body:?}: {head}");
+                assert_eq!(answer, r#"{"message":"malformed chunked body"}"#, "{body:?}");
+                assert!(is_announced(&head), "{head}");
+                assert!(connection.closes().await, "{body:?}");
+            }
+        }
+        assert_eq!(stack.fake.seen().len(), 0, "no service takes it for a whole body");
+        assert_eq!(stack.get("/device").await, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_breaks_off_is_the_fault_of_the_client() {
+    for stack in Stack::both().await {
+        for framing in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n5\r\nabc"] {
+            let mut connection = Connection::to(&stack).await;
+            connection.write(&format!("POST /device HTTP/1.1\r\nHost: t\r\n{TOKEN}{framing}")).await;
+            // It says that it will send no more, and listens still: who hangs up hears no answer.
+            connection.stream.shutdown().await.unwrap();
+            let (head, body) = connection.answer().await;
+            assert_eq!(status_of(&head), 400, "{head}");
+            assert_eq!(body, r#"{"message":"the body ended too early"}"#);
+        }
+        assert_eq!(stack.fake.seen().len(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_goes_on_after_a_refused_request_with_a_small_body() {
+    let denied = "Authorization: Bearer denied\r\n";
+    for stack in Stack::both().await {
+        let mut connection = Connection::to(&stack).await;
+        for (target, headers, expected) in [
+            ("PUT /device/1", "", 401),
+            ("POST /device", denied, 403),
+            ("POST /nowhere", TOKEN, 404),
+            ("POST /device/%2f", TOKEN, 400),
+            ("POST /auth/revoke", TOKEN, 403),
+        ] {
+            let long = "x".repeat(60_000);
+            let chunk = format!("{:x}\r\n{long}\r\n", long.len());
+            for (framing, body) in [
+                ("Content-Length: 3\r\n", "abc".to_owned()),
+                ("Content-Length: 60000\r\n", long),
+                ("Transfer-Encoding: chunked\r\n", format!("{chunk}0\r\n\r\n")),
+            ] {
+                connection.write(&format!("{target} HTTP/1.1\r\nHost: t\r\n{headers}{framing}\r\n")).await;
+                // In two halves, so that there is something to wait for.
+                let (first, second) = body.split_at(body.len() / 2);
+                connection.write(first).await;
+                tokio::task::yield_now().await;
+                connection.write(second).await;
+                let (head, _) = connection.answer().await;
+                assert_eq!(status_of(&head), expected, "{target}: {head}");
+                assert!(!is_announced(&head), "{target} {framing}: {head}");
+            }
+        }
+        connection.write(&format!("GET /device HTTP/1.1\r\nHost: t\r\n{TOKEN}\r\n")).await;
+        assert_eq!(status_of(&connection.answer().await.0), 200);
+        assert_eq!(stack.fake.seen().len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_ends_with_a_refusal_says_so() {
+    for stack in Stack::both().await {
+        for headers in [
+            // More than is read for nothing.
+            "Content-Length: 1000000\r\n",
+            // The body does not come.
+            "Content-Length: 3\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            // The client waits for being told to send it.
+            "Content-Length: 3\r\nExpect: 100-continue\r\n",
+        ] {
+            let mut connection = Connection::to(&stack).await;
+            connection.write(&format!("PUT /device HTTP/1.1\r\nHost: t\r\n{headers}\r\n")).await;
+            let (head, _) = connection.answer().await;
+            assert_eq!(status_of(&head), 401, "{headers}: {head}");
+            assert!(is_announced(&head), "{headers}: {head}");
+            assert!(connection.closes().await, "{headers}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_before_the_end_of_the_body_ends_the_connection() {
+    for stack in Stack::both().await {
+        let mut connection = Connection::to(&stack).await;
+        let head =
+            format!("POST /device/early HTTP/1.1\r\nHost: t\r\n{TOKEN}Content-Length: 1000\r\n\r\nabc");
+        connection.write(&head).await;
+        let (head, _) = connection.answer().await;
+        assert_eq!(status_of(&head), 409, "{head}");
+        assert!(is_announced(&head), "{head}");
+    }
+}
