@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 pub use embedded::{EmbeddedGroup, EmbeddedLog, EmbeddedLogSettings, EmbeddedTail};
 pub use kafka::{KafkaGroup, KafkaLog, KafkaSettings, KafkaTail};
 
-use crate::wire::Topic;
+use crate::wire::{Tenant, Topic};
 
 /// The largest record that an engine takes, with its key and headers.
 pub const MAX_RECORD_BYTES: usize = 1 << 20;
@@ -173,6 +173,15 @@ impl EventLog {
         match self {
             Self::Kafka(log) => log.delete_topic(topic).await,
             Self::Embedded(log) => log.delete_topic(topic).await,
+        }
+    }
+
+    /// All topics of a tenant, in the order of their names. One that is created or deleted at the same moment may be
+    /// among them or not.
+    pub async fn topics_of(&self, tenant: &Tenant) -> Result<Vec<Topic>, LogError> {
+        match self {
+            Self::Kafka(log) => log.topics_of(tenant).await,
+            Self::Embedded(log) => Ok(log.topics_of(tenant)),
         }
     }
 

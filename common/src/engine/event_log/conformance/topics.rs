@@ -10,6 +10,7 @@ on_both!(
     creating_a_topic_twice_changes_nothing,
     a_deleted_topic_is_gone_and_others_are_untouched,
     a_topic_that_is_created_anew_is_empty,
+    the_topics_of_a_tenant,
     a_thousand_topics,
 );
 
@@ -65,6 +66,22 @@ async fn a_topic_that_is_created_anew_is_empty(subject: Subject) {
     assert_eq!(subject.append(&topic, "101").await.offset, 1);
     let mut group = subject.group("readers", &topics);
     assert_eq!(numbers(&read(&mut group, 2).await), [100, 101], "neither old records nor old offsets");
+}
+
+async fn the_topics_of_a_tenant(subject: Subject) {
+    assert_eq!(subject.log.topics_of(&subject.tenant).await.unwrap(), []);
+    let (b, a) = (subject.created("b").await, subject.created("a.with.dots").await);
+    // The name of this tenant begins like the name of the other.
+    let neighbour = Tenant::parse(&format!("{}x", subject.tenant)).unwrap();
+    let profile = TopicProfile { partitions: 1, replication: 1, retention_ms: 3_600_000 };
+    let foreign = Topic::new(&neighbour, &Name::DEVICE_DATA);
+    subject.log.create_topic(&foreign, profile).await.unwrap();
+    assert_eq!(subject.log.topics_of(&subject.tenant).await.unwrap(), [a.clone(), b.clone()]);
+    assert_eq!(subject.log.topics_of(&neighbour).await.unwrap(), [foreign]);
+    subject.log.delete_topic(&a).await.unwrap();
+    assert_eq!(subject.log.topics_of(&subject.tenant).await.unwrap(), [b.clone()]);
+    let subject = subject.restarted().await;
+    assert_eq!(subject.log.topics_of(&subject.tenant).await.unwrap(), [b]);
 }
 
 async fn a_thousand_topics(subject: Subject) {

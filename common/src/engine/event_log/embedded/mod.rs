@@ -39,7 +39,12 @@ use self::{
     writer::Writer,
 };
 use super::{Delivery, LogError, NewRecord, TopicProfile};
-use crate::{backoff::Backoff, clock::Clock, shutdown::Shutdown, wire::Topic};
+use crate::{
+    backoff::Backoff,
+    clock::Clock,
+    shutdown::Shutdown,
+    wire::{Tenant, Topic},
+};
 
 /// Settings of the embedded log, section `embedded_log`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -126,6 +131,14 @@ impl EmbeddedLog {
     pub async fn delete_topic(&self, topic: &Topic) -> Result<(), LogError> {
         let topic = topic.clone();
         self.shared().queue.request(|reply| Request::DeleteTopic { topic, reply }).await
+    }
+
+    /// See [`EventLog::topics_of`](super::EventLog::topics_of).
+    pub fn topics_of(&self, tenant: &Tenant) -> Vec<Topic> {
+        let topics = self.shared().topics.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found: Vec<Topic> = topics.keys().filter(|topic| topic.tenant() == tenant).cloned().collect();
+        found.sort_unstable();
+        found
     }
 
     /// See [`EventLog::produce`](super::EventLog::produce).

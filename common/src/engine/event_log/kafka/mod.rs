@@ -20,7 +20,7 @@ pub use self::{group::KafkaGroup, tail::KafkaTail};
 
 use self::{producer::Producer, topics::Topics};
 use super::{Delivery, LogError, NewRecord, TopicProfile};
-use crate::wire::Topic;
+use crate::wire::{Tenant, Topic};
 
 /// Where Kafka is, section `kafka` of the settings.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -70,6 +70,18 @@ impl KafkaLog {
     pub async fn delete_topic(&self, topic: &Topic) -> Result<(), LogError> {
         self.topics.delete(topic).await?;
         self.producer.until_known(topic, false).await
+    }
+
+    /// See [`EventLog::topics_of`](super::EventLog::topics_of).
+    pub async fn topics_of(&self, tenant: &Tenant) -> Result<Vec<Topic>, LogError> {
+        let producer = self.producer.current();
+        // Kafka tells of one topic or of all.
+        let metadata = blocking(move || producer.client().fetch_metadata(None, Self::TIMEOUT)).await?;
+        // Kafka may be used by others too; what is no topic of ours is nobody's.
+        let topics = metadata.topics().iter().filter_map(|topic| Topic::parse(topic.name()).ok());
+        let mut found: Vec<Topic> = topics.filter(|topic| topic.tenant() == tenant).collect();
+        found.sort_unstable();
+        Ok(found)
     }
 
     /// See [`EventLog::produce`](super::EventLog::produce).
