@@ -4,13 +4,15 @@ pub mod config;
 pub mod domain;
 mod handlers;
 mod live;
+mod quota;
 mod router;
 mod topics;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, extract::FromRef};
 use common::{
+    clock::Clock,
     engine::{Engines, TicketStore},
     http::{
         Shape,
@@ -19,7 +21,7 @@ use common::{
 };
 
 pub use crate::config::Config;
-use crate::{live::Live, topics::OwnTopics};
+use crate::{live::Live, quota::Quota, topics::OwnTopics};
 
 /// Name of the service.
 pub const SERVICE: &str = "data-broker";
@@ -30,7 +32,9 @@ pub const DEFAULT_CONFIG: &str = include_str!("../config.default.toml");
 struct AppState {
     config: Arc<Config>,
     topics: OwnTopics,
+    quota: Quota,
     tickets: TicketStore,
+    clock: Clock,
 }
 
 /// The service, bound and not serving yet.
@@ -49,7 +53,9 @@ impl Server {
         let config = Arc::new(config);
         let topics = OwnTopics::new(Arc::clone(&config), engines.log.clone());
         let (live, socketio) = Live::new(&config, topics.clone(), &engines)?;
-        let state = AppState { config, topics, tickets: engines.tickets.clone() };
+        let quota = Quota::new(Arc::clone(&config), engines.log.clone());
+        let (tickets, clock) = (engines.tickets.clone(), engines.clock.clone());
+        let state = AppState { config, topics, quota, tickets, clock };
         let layers = Layers {
             service: SERVICE,
             shape: Shape::Message,
@@ -79,7 +85,3 @@ impl Server {
         self.live.close();
     }
 }
-
-/// Engine.IO timings of the original (dojot-api.md 4.3).
-const PING_INTERVAL: Duration = Duration::from_secs(25);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);

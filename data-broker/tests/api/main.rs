@@ -4,10 +4,11 @@
 mod live;
 mod topics;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use common::{
     engine::event_log::{Headers, NewRecord},
+    http::client::Service as Name,
     testing::TestEngines,
     wire::{Subject, Tenant, Topic},
 };
@@ -15,19 +16,33 @@ use data_broker::{Config, Server};
 
 /// A running service.
 struct Service {
-    engines: TestEngines,
+    engines: Arc<TestEngines>,
     base: String,
+}
+
+/// The default settings with a port that is free.
+fn config() -> Config {
+    let defaults =
+        common::config::load::<HashMap<String, Config>>(&[data_broker::DEFAULT_CONFIG], None).unwrap();
+    Config { listen: "127.0.0.1:0".to_owned(), ..defaults["data_broker"].clone() }
 }
 
 impl Service {
     async fn start(engines: TestEngines) -> Self {
-        let defaults =
-            common::config::load::<HashMap<String, Config>>(&[data_broker::DEFAULT_CONFIG], None).unwrap();
-        let config = Config { listen: "127.0.0.1:0".to_owned(), ..defaults["data_broker"].clone() };
+        Self::start_with(config(), Arc::new(engines)).await
+    }
+
+    async fn start_with(config: Config, engines: Arc<TestEngines>) -> Self {
         let server = Server::bind(config, engines.engines.clone()).await.unwrap();
         let base = format!("http://{}", server.local_addr().unwrap());
+        engines.engines.client.urls().set(Name::DataBroker, &base);
         engines.engines.shutdown.spawn("data-broker", server.run());
         Self { engines, base }
+    }
+
+    /// One more instance of the service on the same engines.
+    async fn another(&self) -> Self {
+        Self::start_with(config(), Arc::clone(&self.engines)).await
     }
 
     async fn append(&self, tenant: &Tenant, subject: &Subject, value: &str) {

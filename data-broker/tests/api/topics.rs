@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use common::{
     http::Caller,
     testing::{self, TestEngines, fresh_tenant, user_of},
@@ -6,7 +8,7 @@ use common::{
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::Service;
+use super::{Service, config};
 
 #[tokio::test]
 async fn a_topic_is_created_once_and_can_be_used_at_once() {
@@ -71,5 +73,32 @@ async fn a_bad_subject_is_refused() {
         let answer =
             service.engines.request(Method::GET, &service.base, &path, &caller).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{subject}");
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_topics_and_no_more() {
+    for engines in TestEngines::both().await {
+        let config = data_broker::Config { max_topics_per_tenant: 2, ..config() };
+        let service = Service::start_with(config, Arc::new(engines)).await;
+        let (tenant, other) = (fresh_tenant(), fresh_tenant());
+        let ask = async |tenant: &Tenant, subject: &str| {
+            let (caller, path) = (Caller::service("flow", tenant), format!("/topic/{subject}"));
+            let request = service.engines.request(Method::GET, &service.base, &path, &caller);
+            let answer = request.send().await.unwrap();
+            (answer.status(), answer.json::<Value>().await.unwrap())
+        };
+        for subject in ["device-data", "one", "two", "one", "dojot.ftp", "dojot.notifications"] {
+            assert_eq!(ask(&tenant, subject).await.0, StatusCode::OK, "{subject}");
+        }
+        let message = format!(
+            "tenant {tenant} has 2 topics of subjects of its own, which is the most that \
+             data_broker.max_topics_per_tenant allows"
+        );
+        assert_eq!(ask(&tenant, "three").await, (StatusCode::CONFLICT, json!({ "message": message })));
+        assert_eq!(service.engines.engines.log.topics_of(&tenant).await.unwrap().len(), 5);
+        for (tenant, subject) in [(&tenant, "two"), (&tenant, "service-status"), (&other, "three")] {
+            assert_eq!(ask(tenant, subject).await.0, StatusCode::OK, "{tenant} {subject}");
+        }
     }
 }
