@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     backoff::Backoff,
@@ -109,14 +109,22 @@ impl Revocations {
 
     /// Listens to the announcements of auth for ever, and reports each; some of them twice.
     pub async fn follow(self, log: EventLog, topics: Topics, report: impl Fn(Revoked) + Send) {
+        /// Services start together and find each other after a moment.
+        const PATIENCE: u32 = 6;
         let mut from_ms = self.0.clock.now_ms().saturating_sub(self.0.keep_ms);
         let mut backoff = Backoff::default();
+        let mut failures = 0;
         loop {
-            let listening = self.listen(&log, &topics, &mut from_ms, &mut backoff, &report).await;
-            let Err(error) = listening;
+            let Err(error) = self.listen(&log, &topics, &mut from_ms, &mut backoff, &report).await;
             self.0.caught_up.send_replace(false);
             topics.forget(&Tenant::management(), &Subject::REVOCATION);
-            warn!(error = format!("{error:#}"), "revocations cannot be followed for the moment");
+            failures += 1;
+            let error = format!("{error:#}");
+            if failures > PATIENCE {
+                warn!(error, "revocations cannot be followed for the moment");
+            } else {
+                debug!(error, "revocations cannot be followed yet");
+            }
             backoff.wait().await;
         }
     }

@@ -50,16 +50,24 @@ impl Api {
     /// Creates a tenant by creating its first user, and logs that user in.
     pub async fn create_tenant(&self, stack: &Stack) -> Self {
         let unique = Uuid::new_v4().simple().to_string();
-        let (tenant, username) = (format!("t{}", &unique[..10]), format!("user_{}", &unique[..10]));
+        self.create_user(stack, &format!("t{}", &unique[..10]), &format!("user_{}", &unique[..10])).await
+    }
+
+    /// Creates another user of the tenant, who may do everything in it too, and logs that user in.
+    pub async fn create_colleague(&self, stack: &Stack, username: &str) -> Self {
+        self.create_user(stack, &self.tenant, username).await
+    }
+
+    async fn create_user(&self, stack: &Stack, tenant: &str, username: &str) -> Self {
         let user = json!({
             "username": username, "service": tenant, "email": format!("{username}@example.com"),
-            "name": "First User", "profile": "admin",
+            "name": "Some User", "profile": "admin",
         });
         let answer = self.post("/auth/user", user).await;
         let password =
             answer[0]["user"]["initialPassword"].as_str().or_else(|| answer[0]["initialPassword"].as_str());
         let password = password.unwrap_or_else(|| panic!("no initial password: {answer}"));
-        Self::login(stack, &username, password).await
+        Self::login(stack, username, password).await
     }
 
     /// Sends a request; returns status and body (text that is not JSON becomes a string).

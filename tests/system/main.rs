@@ -8,5 +8,6 @@
 mod durability;
 mod isolation;
 mod outage;
+mod revocation;
 mod start;
 mod tour;
