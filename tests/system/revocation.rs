@@ -8,7 +8,7 @@ use std::{
 use reqwest::Method;
 use serde_json::json;
 use system_tests::{
-    Api, Stack,
+    Stack,
     command::{node, run},
     stack::Kind,
 };
