@@ -6,6 +6,7 @@ pub mod config;
 pub mod consume;
 pub mod engine;
 pub mod http;
+pub mod revocation;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tenancy;

@@ -15,6 +15,8 @@ pub struct Config {
     pub token_lifetime_s: u64,
     /// Most records that wait for one slow socket before it loses some.
     pub socket_queue: usize,
+    /// Most topics of one tenant for subjects that the platform does not know itself.
+    pub max_topics_per_tenant: usize,
     /// How topics are created: subject to profile, and `default` for the others.
     pub topics: HashMap<String, Profile>,
 }

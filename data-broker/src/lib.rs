@@ -4,14 +4,16 @@ pub mod config;
 pub mod domain;
 mod handlers;
 mod live;
+mod quota;
 mod router;
 mod tenants;
 mod topics;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, extract::FromRef};
 use common::{
+    clock::Clock,
     engine::{Engines, TicketStore},
     http::{
         Shape,
@@ -20,7 +22,7 @@ use common::{
 };
 
 pub use crate::config::Config;
-use crate::{live::Live, tenants::Tenants, topics::OwnTopics};
+use crate::{live::Live, quota::Quota, tenants::Tenants, topics::OwnTopics};
 
 /// Name of the service.
 pub const SERVICE: &str = "data-broker";
@@ -31,7 +33,9 @@ pub const DEFAULT_CONFIG: &str = include_str!("../config.default.toml");
 struct AppState {
     config: Arc<Config>,
     topics: OwnTopics,
+    quota: Quota,
     tickets: TicketStore,
+    clock: Clock,
 }
 
 /// The service, bound and not serving yet.
@@ -52,7 +56,9 @@ impl Server {
         let tenants = Tenants::new(engines.client.clone());
         let topics = OwnTopics::new(Arc::clone(&config), engines.log.clone(), tenants.clone());
         let (live, socketio) = Live::new(&config, topics.clone(), &engines)?;
-        let state = AppState { config, topics, tickets: engines.tickets.clone() };
+        let quota = Quota::new(Arc::clone(&config), engines.log.clone());
+        let (tickets, clock) = (engines.tickets.clone(), engines.clock.clone());
+        let state = AppState { config, topics, quota, tickets, clock };
         let layers = Layers {
             service: SERVICE,
             shape: Shape::Message,
@@ -73,7 +79,8 @@ impl Server {
     /// Serves until the end is asked for.
     pub async fn run(self) {
         let shutdown = self.engines.shutdown.clone();
-        let (stop, follow) = (shutdown.clone(), self.tenants.follow(self.engines));
+        let (stop, live) = (shutdown.clone(), self.live.clone());
+        let follow = self.tenants.follow(self.engines, move |tenant| live.end_tenant(tenant));
         shutdown.spawn("tenants", async move {
             stop.unless_requested(follow).await;
         });
@@ -86,7 +93,3 @@ impl Server {
         self.live.close();
     }
 }
-
-/// Engine.IO timings of the original (dojot-api.md 4.3).
-const PING_INTERVAL: Duration = Duration::from_secs(25);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);

@@ -50,11 +50,15 @@ impl Tenants {
     }
 
     /// Keeps the list, and deletes the topics of tenants that go when nobody writes to them any more. For ever.
-    pub(crate) async fn follow(self, engines: Engines) {
+    /// `removed` ends what lives of one.
+    pub(crate) async fn follow(self, engines: Engines, removed: impl Fn(&Tenant) + Send) {
         let topics = Topics::new(engines.client.clone(), SERVICE);
         let mut changes = tenancy::follow(&engines, topics, SERVICE, Turn::Last);
         while let Some(change) = changes.recv().await {
             self.note(&change);
+            if let TenantChange::Removed(tenant) = &change {
+                removed(tenant);
+            }
             if let TenantChange::Purge(removal) = change {
                 let mut backoff = Backoff::default();
                 while let Err(error) = delete_topics(&engines.log, removal.tenant()).await {

@@ -15,16 +15,14 @@ use common::{
         Engines, SharedTail, TailLease,
         event_log::{LogError, Record},
     },
+    revocation::{Holder, Revoked},
     wire::{Tenant, Topic},
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{
-    domain::{close::Close, frame},
-    revocation::Revocations,
-};
+use crate::domain::{close::Close, frame};
 
 /// Hands records to sockets. Cheap to clone.
 #[derive(Clone)]
@@ -50,7 +48,7 @@ pub(crate) struct QueueLimits {
 /// A socket as the fan-out sees it.
 struct Member {
     id: u64,
-    user_id: i64,
+    holder: Holder,
     queue: mpsc::Sender<Utf8Bytes>,
     state: Arc<State>,
 }
@@ -96,18 +94,13 @@ impl Fanout {
         Ok(Self(Arc::new(Inner { tail, queues, next_id: AtomicU64::new(0), members: Mutex::default() })))
     }
 
-    /// The tail below, for topics that concern the service itself.
-    pub(crate) fn tail(&self) -> &SharedTail {
-        &self.0.tail
-    }
-
     /// Makes a socket a member of a topic. Every record that is appended after this returned reaches it.
-    pub(crate) async fn join(&self, topic: &Topic, user_id: i64) -> Result<Subscription, LogError> {
+    pub(crate) async fn join(&self, topic: &Topic, holder: Holder) -> Result<Subscription, LogError> {
         let lease = self.0.tail.listen(topic).await?;
         let (queue, frames) = mpsc::channel(self.0.queues.frames);
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let state = Arc::<State>::default();
-        let member = Member { id, user_id, queue, state: Arc::clone(&state) };
+        let member = Member { id, holder, queue, state: Arc::clone(&state) };
         self.members().entry(topic.clone()).or_default().push(member);
         Ok(Subscription { fanout: self.clone(), topic: topic.clone(), id, frames, state, _lease: lease })
     }
@@ -121,22 +114,22 @@ impl Fanout {
         }
     }
 
-    /// Ends the sockets of a user.
-    pub(crate) fn end_user(&self, user_id: i64, why: Close) {
+    /// Ends the sockets that a user opened with what is void now.
+    pub(crate) fn end_revoked(&self, revoked: Revoked, why: Close) {
         let members = self.members();
-        for member in members.values().flatten().filter(|member| member.user_id == user_id) {
+        for member in members.values().flatten().filter(|member| revoked.covers(member.holder)) {
             member.state.end(why);
         }
     }
 
     /// Hands out what is appended, for ever.
-    pub(crate) async fn run(self, revocations: Revocations) {
+    pub(crate) async fn run(self) {
         let mut backoff = Backoff::default();
         loop {
             match self.0.tail.next_batch(Self::BATCH).await {
                 Ok(batch) => {
                     backoff.reset();
-                    self.deliver_all(&batch, &revocations).await;
+                    self.deliver_all(&batch).await;
                 }
                 Err(error) => {
                     warn!(%error, "cannot read from the log");
@@ -146,13 +139,9 @@ impl Fanout {
         }
     }
 
-    async fn deliver_all(&self, batch: &[Record], revocations: &Revocations) {
+    async fn deliver_all(&self, batch: &[Record]) {
         let mut turn = 0;
         for record in batch {
-            if record.topic.tenant().is_management() {
-                revocations.apply(record, self);
-                continue;
-            }
             self.deliver(record);
             turn += record.value.len();
             if turn >= Self::TURN_BYTES {

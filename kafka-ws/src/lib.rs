@@ -5,7 +5,6 @@ mod domain;
 mod fanout;
 mod handlers;
 mod limits;
-mod revocation;
 mod router;
 mod session;
 
@@ -19,6 +18,7 @@ use common::{
         Shape,
         server::{HttpServer, Layers},
     },
+    revocation::Revocations,
     tenancy::{self, TenantChange, Topics, Turn},
 };
 
@@ -28,7 +28,6 @@ use crate::{
     fanout::{Fanout, QueueLimits},
     handlers::subscription::Subscriptions,
     limits::Slots,
-    revocation::Revocations,
 };
 
 /// Name of the service.
@@ -97,28 +96,29 @@ impl Server {
     /// Serves until the end is asked for. The sockets are tasks of the process, which waits for them.
     pub async fn run(self) {
         let Self { http, router, subscriptions, engines } = self;
-        let stop = engines.shutdown.clone();
         let Subscriptions { fanout, topics, revocations, .. } = subscriptions;
-        let deliveries = fanout.clone().run(revocations);
+        let stop = engines.shutdown.clone();
+        let deliveries = fanout.clone().run();
         engines.shutdown.spawn("fan-out", async move {
             stop.unless_requested(deliveries).await;
         });
-        engines.shutdown.spawn("tenants and users", follow_endings(engines.clone(), topics, fanout));
+        let endings = follow_endings(engines.clone(), topics, revocations, fanout);
+        engines.shutdown.spawn("tenants and users", endings);
         http.run(router, engines.shutdown.clone()).await;
     }
 }
 
-/// Closes the sockets of tenants that go, and keeps the revocation topic on the tail.
-async fn follow_endings(engines: Engines, topics: Topics, fanout: Fanout) {
-    let stop = engines.shutdown.clone();
+/// Closes the sockets of tenants that go, and of users whose tokens are revoked.
+async fn follow_endings(engines: Engines, topics: Topics, revocations: Revocations, fanout: Fanout) {
     let mut changes = tenancy::follow(&engines, topics.clone(), SERVICE, Turn::AtOnce);
-    let follow = async {
-        let _lease = Revocations::listen(&topics, &fanout).await;
+    let tenants = async {
         while let Some(change) = changes.recv().await {
             if let TenantChange::Removed(tenant) = change {
                 fanout.end_tenant(&tenant, Close::Forbidden);
             }
         }
     };
-    stop.unless_requested(follow).await;
+    let users = revocations
+        .follow(engines.log.clone(), topics, |revoked| fanout.end_revoked(revoked, Close::Lifetime));
+    engines.shutdown.unless_requested(async { tokio::join!(tenants, users) }).await;
 }

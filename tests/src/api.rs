@@ -53,21 +53,29 @@ impl Api {
 
     /// Creates a tenant by creating its first user, and logs that user in.
     pub async fn create_tenant(&self, stack: &Stack) -> Self {
-        self.create_user_of(stack, &format!("t{}", &Uuid::new_v4().simple().to_string()[..10])).await
+        self.create_user_of(stack, &fresh("t")).await
+    }
+
+    /// Creates another user of the tenant, who may do everything in it too, and logs that user in.
+    pub async fn create_colleague(&self, stack: &Stack, username: &str) -> Self {
+        self.create_user(stack, &self.tenant, username).await
     }
 
     /// Creates a user of a tenant, and logs that user in.
     pub async fn create_user_of(&self, stack: &Stack, tenant: &str) -> Self {
-        let username = format!("user_{}", &Uuid::new_v4().simple().to_string()[..10]);
+        self.create_user(stack, tenant, &fresh("user_")).await
+    }
+
+    async fn create_user(&self, stack: &Stack, tenant: &str, username: &str) -> Self {
         let user = json!({
             "username": username, "service": tenant, "email": format!("{username}@example.com"),
-            "name": "First User", "profile": "admin",
+            "name": "Some User", "profile": "admin",
         });
         let answer = self.post("/auth/user", user).await;
         let password =
             answer[0]["user"]["initialPassword"].as_str().or_else(|| answer[0]["initialPassword"].as_str());
         let password = password.unwrap_or_else(|| panic!("no initial password: {answer}"));
-        Self::login(stack, &username, password).await
+        Self::login(stack, username, password).await
     }
 
     /// Sends a request; returns status and body (text that is not JSON becomes a string).
@@ -154,6 +162,11 @@ impl Api {
     pub async fn socketio_token(&self) -> String {
         self.get("/stream/socketio").await["token"].as_str().expect("a token").to_owned()
     }
+}
+
+/// A name that no other test uses.
+fn fresh(prefix: &str) -> String {
+    format!("{prefix}{}", &Uuid::new_v4().simple().to_string()[..10])
 }
 
 /// A claim of a token, read as the dashboards do: without verifying anything.

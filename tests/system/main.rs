@@ -9,5 +9,6 @@ mod durability;
 mod isolation;
 mod outage;
 mod removal;
+mod revocation;
 mod start;
 mod tour;

@@ -26,6 +26,21 @@ impl Subject {
     /// Records that nobody could read, set aside per tenant.
     pub const DEAD_LETTER: Self = Self(Cow::Borrowed("tatami.dead-letter"));
 
+    /// What every tenant may have a topic of, from its first reader or writer on: what the platform writes, and what
+    /// dojot's services write (dojot-api.md 4.2, dojot-connectors.md 0.3).
+    const COMMON: [Self; 10] = [
+        Self::DEVICE_DATA,
+        Self::DEVICE,
+        Self::NOTIFICATIONS,
+        Self::CERTIFICATES,
+        Self::BASIC_CREDENTIALS,
+        Self::DEAD_LETTER,
+        Self(Cow::Borrowed("dojot.device-manager.device.actuation")),
+        Self(Cow::Borrowed("dojot.x509-identity-mgmt.trusted-cas")),
+        Self(Cow::Borrowed("dojot.ftp")),
+        Self(Cow::Borrowed("service-status")),
+    ];
+
     /// Reads a subject.
     pub fn parse(subject: &str) -> Result<Self, InvalidName> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
@@ -34,6 +49,16 @@ impl Subject {
         } else {
             Err(InvalidName::new("subject", subject, "1 to 200 letters, digits, dots, dashes or underscores"))
         }
+    }
+
+    /// Whether every tenant may have a topic of it.
+    pub fn is_common(&self) -> bool {
+        Self::COMMON.contains(self)
+    }
+
+    /// Whether it is one of the platform's own, and not one that somebody made up.
+    pub fn is_known(&self) -> bool {
+        self.is_common() || [Self::TENANCY, Self::REVOCATION].contains(self)
     }
 
     /// The subject as text.
@@ -45,5 +70,25 @@ impl Subject {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_up_is_not_known() {
+        for (subject, is_common, is_known) in [
+            ("device-data", true, true),
+            ("dojot.ftp", true, true),
+            ("dojot.tenancy", false, true),
+            ("tatami.revocation", false, true),
+            ("device-data2", false, false),
+            ("Device-Data", false, false),
+        ] {
+            let subject = Subject::parse(subject).unwrap();
+            assert_eq!((subject.is_common(), subject.is_known()), (is_common, is_known), "{subject}");
+        }
     }
 }

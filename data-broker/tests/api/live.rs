@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use common::{
     http::Caller,
-    testing::{self, TestEngines, user_of},
-    wire::{Subject, Tenant},
+    tenancy::Topics,
+    testing::{self, TestEngines, eventually, user_of},
+    wire::{Subject, Tenant, event::Revocation},
 };
 use reqwest::Method;
 use serde_json::Value;
@@ -98,6 +99,12 @@ async fn a_socket_receives_what_is_appended_after_its_connection() {
     }
 }
 
+/// What a client is told when it connects, until it is let in or refused.
+async fn outcome(service: &Service, query: &str) -> String {
+    let (socket, first) = Socket::open(service, query).await;
+    if first.contains("40") || first.contains("44") { first } else { socket.poll_until(":4").await }
+}
+
 #[tokio::test]
 async fn a_token_opens_one_socket() {
     for engines in TestEngines::both().await {
@@ -106,12 +113,10 @@ async fn a_token_opens_one_socket() {
         let (_, first) = Socket::open(&service, &format!("&token={token}")).await;
         assert!(first.contains("40"), "{first}");
         for query in [format!("&token={token}"), "&token=unknown".to_owned()] {
-            let (socket, first) = Socket::open(&service, &query).await;
-            let seen = if first.contains("44") { first } else { socket.poll_until("44").await };
+            let seen = outcome(&service, &query).await;
             assert!(seen.contains("Authentication error: unknown token"), "{seen}");
         }
-        let (socket, first) = Socket::open(&service, "").await;
-        let seen = if first.contains("44") { first } else { socket.poll_until("44").await };
+        let seen = outcome(&service, "").await;
         assert!(seen.contains("Authentication error: missing token"), "{seen}");
     }
 }
@@ -140,4 +145,85 @@ async fn a_socket_ends_with_the_token_of_its_user() {
     caller.expires_s = service.engines.engines.clock.now_s() + 1;
     let (socket, _) = Socket::open(&service, &format!("&token={}", token(&service, &caller).await)).await;
     socket.poll_until("41").await;
+}
+
+/// A user whose identifier no other test uses: the real log of revocations is one for all.
+fn fresh_user(tenant: &Tenant) -> Caller {
+    let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
+    Caller { user_id: (high >> 2) as i64, ..user_of(tenant) }
+}
+
+/// Announces that the tokens of a user died. When it returns, what is issued is newer.
+async fn revoke(service: &Service, user: &Caller) {
+    let revocation = Revocation { user_id: Some(user.user_id), timestamp: 0 };
+    let value = serde_json::to_string(&revocation).unwrap();
+    let topics = Topics::new(service.engines.engines.client.clone(), "test");
+    topics.resolve(&Tenant::management(), &Subject::REVOCATION).await.unwrap();
+    service.append(&Tenant::management(), &Subject::REVOCATION, &value).await;
+    let clock = &service.engines.engines.clock;
+    let announced = clock.now_ms();
+    eventually("the time goes on", async || (clock.now_ms() > announced).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_revoked_user_loses_sockets_and_tokens() {
+    for engines in TestEngines::both().await {
+        let service = Service::start(engines).await;
+        let tenant = service.tenant();
+        let (joe, ann) = (fresh_user(&tenant), fresh_user(&tenant));
+        let open = async |user: &Caller| {
+            let query = format!("&token={}", token(&service, user).await);
+            let (socket, first) = Socket::open(&service, &query).await;
+            assert!(first.contains("40"), "{first}");
+            socket
+        };
+        let (of_joe, of_ann) = (open(&joe).await, open(&ann).await);
+        let kept = token(&service, &joe).await;
+        revoke(&service, &joe).await;
+        of_joe.poll_until("41").await;
+        let seen = outcome(&service, &format!("&token={kept}")).await;
+        assert!(seen.contains("Authentication error: unknown token"), "{seen}");
+        service.append(&tenant, &Subject::DEVICE_DATA, &reading(&tenant, "a1", 7)).await;
+        let seen = of_ann.poll_until("a1").await;
+        assert!(!seen.contains("41"), "others are not concerned: {seen}");
+        // With a new token everything goes on.
+        let of_joe = open(&joe).await;
+        service.append(&tenant, &Subject::DEVICE_DATA, &reading(&tenant, "a2", 8)).await;
+        of_joe.poll_until("a2").await;
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_starts_knows_what_was_revoked_before() {
+    for engines in TestEngines::both().await {
+        let service = Service::start(engines).await;
+        let joe = fresh_user(&service.tenant());
+        let before = token(&service, &joe).await;
+        revoke(&service, &joe).await;
+        let after = token(&service, &joe).await;
+        let started = service.another().await;
+        let seen = outcome(&started, &format!("&token={before}")).await;
+        assert!(seen.contains("Authentication error: unknown token"), "{seen}");
+        let seen = outcome(&started, &format!("&token={after}")).await;
+        assert!(seen.contains("40"), "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn the_sockets_of_a_removed_tenant_end() {
+    for engines in TestEngines::both().await {
+        let service = Service::start(engines).await;
+        let (doomed, kept) = (service.tenant(), service.tenant());
+        let open = async |tenant: &Tenant| {
+            let query = format!("&token={}", token(&service, &user_of(tenant)).await);
+            Socket::open(&service, &query).await.0
+        };
+        let (of_doomed, of_kept) = (open(&doomed).await, open(&kept).await);
+        service.neighbours.announce("CREATE", &doomed).await;
+        service.neighbours.remove_tenant(&doomed, &["data-broker"]).await;
+        of_doomed.poll_until("41").await;
+        service.append(&kept, &Subject::DEVICE_DATA, &reading(&kept, "a1", 7)).await;
+        let seen = of_kept.poll_until("a1").await;
+        assert!(!seen.contains("41"), "others are not concerned: {seen}");
+    }
 }

@@ -4,12 +4,12 @@
 mod live;
 mod topics;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::Router;
 use common::{
     engine::event_log::{Headers, NewRecord},
-    http::client,
+    http::client::Service as Name,
     testing::{Neighbours, TestEngines, fresh_tenant},
     wire::{Subject, Tenant, Topic},
 };
@@ -17,23 +17,30 @@ use data_broker::{Config, Server};
 
 /// A running service.
 struct Service {
-    engines: TestEngines,
+    engines: Arc<TestEngines>,
     base: String,
     neighbours: Neighbours,
-    config: Config,
+}
+
+/// The default settings with a port that is free.
+fn config() -> Config {
+    let defaults =
+        common::config::load::<HashMap<String, Config>>(&[data_broker::DEFAULT_CONFIG], None).unwrap();
+    Config { listen: "127.0.0.1:0".to_owned(), ..defaults["data_broker"].clone() }
 }
 
 impl Service {
     async fn start(engines: TestEngines) -> Self {
-        let neighbours = Neighbours::start(&engines.engines, &[client::Service::Auth], Router::new()).await;
-        let defaults =
-            common::config::load::<HashMap<String, Config>>(&[data_broker::DEFAULT_CONFIG], None).unwrap();
-        let config = Config { listen: "127.0.0.1:0".to_owned(), ..defaults["data_broker"].clone() };
-        let server = Server::bind(config.clone(), engines.engines.clone()).await.unwrap();
+        let neighbours = Neighbours::start(&engines.engines, &[Name::Auth], Router::new()).await;
+        Self::start_with(config(), Arc::new(engines), neighbours).await
+    }
+
+    async fn start_with(config: Config, engines: Arc<TestEngines>, neighbours: Neighbours) -> Self {
+        let server = Server::bind(config, engines.engines.clone()).await.unwrap();
         let base = format!("http://{}", server.local_addr().unwrap());
-        engines.engines.client.urls().set(client::Service::DataBroker, base.clone());
+        engines.engines.client.urls().set(Name::DataBroker, &base);
         engines.engines.shutdown.spawn("data-broker", server.run());
-        Self { engines, base, neighbours, config }
+        Self { engines, base, neighbours }
     }
 
     /// A tenant that exists and that no other test uses.
@@ -41,6 +48,11 @@ impl Service {
         let tenant = fresh_tenant();
         self.neighbours.add_tenant(&tenant);
         tenant
+    }
+
+    /// One more instance of the service on the same engines.
+    async fn another(&self) -> Self {
+        Self::start_with(config(), Arc::clone(&self.engines), self.neighbours.clone()).await
     }
 
     async fn append(&self, tenant: &Tenant, subject: &Subject, value: &str) {

@@ -1,14 +1,15 @@
+use std::sync::Arc;
+
+use axum::Router;
 use common::{
-    http::Caller,
-    testing::{self, TestEngines, eventually, fresh_tenant, user_of},
+    http::{Caller, client::Service as Name},
+    testing::{self, Neighbours, TestEngines, eventually, fresh_tenant, user_of},
     wire::{Subject, Tenant},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use data_broker::Server;
-
-use super::Service;
+use super::{Service, config};
 
 #[tokio::test]
 async fn a_topic_is_created_once_and_can_be_used_at_once() {
@@ -107,8 +108,7 @@ async fn topics_of_a_removed_tenant_go_when_all_others_are_done() {
         let log = &service.engines.engines.log;
         service.neighbours.record_removal(&tenant, &["data-broker", "persister"]);
         // The list is read at the start: this is what a restart after a removal finds.
-        let server = Server::bind(service.config.clone(), service.engines.engines.clone()).await.unwrap();
-        service.engines.engines.shutdown.spawn("another", server.run());
+        service.another().await;
         assert_eq!(log.topics_of(&tenant).await.unwrap().len(), 1, "persister still reads it");
         service.neighbours.confirm(&tenant, "persister");
         service.neighbours.removal_is_over(&tenant).await;
@@ -117,5 +117,33 @@ async fn topics_of_a_removed_tenant_go_when_all_others_are_done() {
         })
         .await;
         assert_eq!(log.topics_of(&stays).await.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_topics_and_no_more() {
+    for engines in TestEngines::both().await {
+        let config = data_broker::Config { max_topics_per_tenant: 2, ..config() };
+        let neighbours = Neighbours::start(&engines.engines, &[Name::Auth], Router::new()).await;
+        let service = Service::start_with(config, Arc::new(engines), neighbours).await;
+        let (tenant, other) = (service.tenant(), service.tenant());
+        let ask = async |tenant: &Tenant, subject: &str| {
+            let (caller, path) = (Caller::service("flow", tenant), format!("/topic/{subject}"));
+            let request = service.engines.request(Method::GET, &service.base, &path, &caller);
+            let answer = request.send().await.unwrap();
+            (answer.status(), answer.json::<Value>().await.unwrap())
+        };
+        for subject in ["device-data", "one", "two", "one", "dojot.ftp", "dojot.notifications"] {
+            assert_eq!(ask(&tenant, subject).await.0, StatusCode::OK, "{subject}");
+        }
+        let message = format!(
+            "tenant {tenant} has 2 topics of subjects of its own, which is the most that \
+             data_broker.max_topics_per_tenant allows"
+        );
+        assert_eq!(ask(&tenant, "three").await, (StatusCode::CONFLICT, json!({ "message": message })));
+        assert_eq!(service.engines.engines.log.topics_of(&tenant).await.unwrap().len(), 5);
+        for (tenant, subject) in [(&tenant, "two"), (&tenant, "service-status"), (&other, "three")] {
+            assert_eq!(ask(tenant, subject).await.0, StatusCode::OK, "{tenant} {subject}");
+        }
     }
 }

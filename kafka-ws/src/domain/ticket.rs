@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use common::{http::Caller, wire::Tenant};
+use common::{http::Caller, revocation::Holder, wire::Tenant};
 use serde::{Deserialize, Serialize};
 
 /// A single-use secret: 64 lower-case hex digits. It does not print itself.
@@ -49,10 +49,9 @@ pub(crate) struct Pass {
     pub(crate) tenant: Tenant,
     /// When the token of the user expires, seconds since the epoch.
     pub(crate) expires: i64,
-    /// Who asked for the ticket.
-    pub(crate) user_id: i64,
-    /// When, milliseconds since the epoch.
-    pub(crate) issued_ms: i64,
+    /// Who asked for the ticket, and when.
+    #[serde(flatten)]
+    pub(crate) holder: Holder,
 }
 
 impl Pass {
@@ -61,8 +60,7 @@ impl Pass {
         Self {
             tenant: caller.tenant.clone(),
             expires: caller.expires_s,
-            user_id: caller.user_id,
-            issued_ms: now_ms,
+            holder: Holder { user_id: caller.user_id, issued_ms: now_ms },
         }
     }
 }

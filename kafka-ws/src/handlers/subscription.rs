@@ -15,6 +15,7 @@ use common::{
     clock::Clock,
     engine::{TicketStore, event_log::LogError},
     http::{Problem, client::CallError},
+    revocation::Revocations,
     shutdown::Shutdown,
     tenancy::Topics,
     wire::{Subject, Topic},
@@ -33,7 +34,6 @@ use crate::{
     },
     fanout::{Fanout, Subscription},
     limits::Slots,
-    revocation::Revocations,
     session::{self, Session},
 };
 
@@ -125,12 +125,14 @@ impl Subscriptions {
 
     /// Takes the ticket out of the store: it is good once.
     async fn spend(&self, ticket: &Ticket) -> Result<Pass, Problem> {
+        self.revocations.heard().await?;
         let pass = self.tickets.take(TICKETS, ticket.as_str()).await?;
         let pass: Option<Pass> = pass.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        pass.filter(|pass| !self.revocations.covers(pass)).ok_or_else(|| refused(BadQuery::InvalidTicket))
+        pass.filter(|pass| !self.revocations.covers(pass.holder))
+            .ok_or_else(|| refused(BadQuery::InvalidTicket))
     }
 
-    /// Joins a topic of the tenant, which data-broker creates if need be.
+    /// Joins a topic of the tenant. One of a common subject is created if need be; any other has to be there.
     async fn join(&self, topic: &str, pass: &Pass) -> Result<Subscription, Close> {
         let topic = Topic::parse(topic).ok().filter(|topic| *topic.tenant() == pass.tenant);
         let Some(topic) = topic else {
@@ -138,29 +140,31 @@ impl Subscriptions {
             return Err(Close::Forbidden);
         };
         let subject = Subject::parse(topic.subject()).map_err(|_| Close::Forbidden)?;
-        let joined = tokio::time::timeout(JOIN_TIMEOUT, self.join_subject(&subject, pass)).await;
-        joined.unwrap_or_else(|_| {
-            warn!(%topic, "a socket was refused because the log does not answer");
-            Err(Close::Unavailable)
-        })
+        let join = async {
+            if subject.is_common() {
+                self.join_common(&subject, pass).await
+            } else {
+                self.fanout.join(&topic, pass.holder).await.map_err(JoinError::Log)
+            }
+        };
+        let joined = tokio::time::timeout(JOIN_TIMEOUT, join).await.unwrap_or(Err(JoinError::Timeout));
+        let subscription = joined.map_err(|error| error.close(&topic))?;
+        // Whoever ends the sockets of a user finds this one from now on, but may have looked a moment ago.
+        if self.revocations.covers(pass.holder) { Err(Close::Lifetime) } else { Ok(subscription) }
     }
 
-    /// Tries until `JOIN_TIMEOUT` while the log does not know the topic.
-    async fn join_subject(&self, subject: &Subject, pass: &Pass) -> Result<Subscription, Close> {
+    /// Tries until the log knows the topic; callers set the time-out.
+    async fn join_common(&self, subject: &Subject, pass: &Pass) -> Result<Subscription, JoinError> {
         let mut backoff = Backoff::up_to(JOIN_TIMEOUT / 10);
         loop {
-            match self.try_join(subject, pass).await {
+            let topic = self.topics.resolve(&pass.tenant, subject).await.map_err(JoinError::Broker)?;
+            match self.fanout.join(&topic, pass.holder).await {
                 // It was created a moment ago, or deleted after we had asked for it: data-broker may create it again.
-                Err(JoinError::Log(LogError::UnknownTopic(_))) => self.topics.forget(&pass.tenant, subject),
-                result => return result.map_err(|error| error.close(subject, pass)),
+                Err(LogError::UnknownTopic(_)) => self.topics.forget(&pass.tenant, subject),
+                result => return result.map_err(JoinError::Log),
             }
             backoff.wait().await;
         }
-    }
-
-    async fn try_join(&self, subject: &Subject, pass: &Pass) -> Result<Subscription, JoinError> {
-        let topic = self.topics.resolve(&pass.tenant, subject).await.map_err(JoinError::Broker)?;
-        self.fanout.join(&topic, pass.user_id).await.map_err(JoinError::Log)
     }
 
     fn end_of(&self, pass: &Pass) -> Instant {
@@ -174,19 +178,27 @@ impl Subscriptions {
 enum JoinError {
     Broker(CallError),
     Log(LogError),
+    Timeout,
 }
 
 impl JoinError {
-    fn close(self, subject: &Subject, pass: &Pass) -> Close {
-        let tenant = &pass.tenant;
+    fn close(self, topic: &Topic) -> Close {
         match self {
             Self::Broker(CallError::Refused { .. }) => Close::Forbidden,
+            Self::Log(LogError::UnknownTopic(_)) => {
+                info!(%topic, "a socket was refused because there is no such topic");
+                Close::Forbidden
+            }
             Self::Broker(error) => {
-                warn!(%tenant, %subject, %error, "a socket was refused because the topic cannot be asked for");
+                warn!(%topic, %error, "a socket was refused because the topic cannot be asked for");
                 Close::Unavailable
             }
             Self::Log(error) => {
-                warn!(%tenant, %subject, %error, "a socket was refused because the log is away");
+                warn!(%topic, %error, "a socket was refused because the log is away");
+                Close::Unavailable
+            }
+            Self::Timeout => {
+                warn!(%topic, "a socket was refused because the log does not answer");
                 Close::Unavailable
             }
         }

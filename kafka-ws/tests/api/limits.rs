@@ -68,14 +68,16 @@ async fn a_tenant_has_so_many_sockets_and_no_more() {
     for stack in
         Stack::both_with(&kafka_ws::Config { max_sockets_per_tenant: 2, max_sockets: 3, ..config() }).await
     {
-        let path = async || format!("/kafka-ws/v1/topics/{}.a?ticket={}", stack.tenant, stack.ticket().await);
+        let path = async || {
+            format!("/kafka-ws/v1/topics/{}.device-data?ticket={}", stack.tenant, stack.ticket().await)
+        };
         let first = stack.connect(&path().await).await.unwrap();
         let _second = stack.connect(&path().await).await.unwrap();
         assert_eq!(stack.connect(&path().await).await.unwrap_err().0, StatusCode::TOO_MANY_REQUESTS);
         let other = async || {
             let tenant = fresh_tenant();
             let ticket = stack.ticket_of(&user_of(&tenant)).await;
-            stack.connect(&format!("/kafka-ws/v1/topics/{tenant}.a?ticket={ticket}")).await
+            stack.connect(&format!("/kafka-ws/v1/topics/{tenant}.device-data?ticket={ticket}")).await
         };
         let _third = other().await.unwrap();
         assert_eq!(other().await.unwrap_err().0, StatusCode::TOO_MANY_REQUESTS);

@@ -29,6 +29,7 @@ async fn every_record_after_the_handshake_is_a_frame() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_object_array_or_null_is_not_shown() {
     for stack in Stack::both().await {
+        stack.create("some.subject").await;
         let mut socket = stack.subscribe("some.subject").await;
         for value in ["{}", "[]", "3", "true", "\"text\"", "not JSON", "", "[1]", "null", r#"{"end":{}}"#] {
             stack.append("some.subject", value).await;
@@ -42,6 +43,8 @@ async fn what_is_no_object_array_or_null_is_not_shown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sockets_of_one_topic_share_and_others_do_not_see_it() {
     for stack in Stack::both().await {
+        stack.create("one").await;
+        stack.create("other").await;
         let mut first = stack.subscribe("one").await;
         let mut second = stack.subscribe("one").await;
         let mut other = stack.subscribe("other").await;
@@ -78,7 +81,6 @@ async fn topics_of_others_are_forbidden() {
             format!("{tenant}.%23"),
             format!("{tenant}.a%2Fb"),
             format!("{tenant}.a%00b"),
-            format!("{tenant}.unknown"),
             "dojot-management.dojot.tenancy".to_owned(),
             "dojot-management.tatami.revocation".to_owned(),
         ] {
@@ -92,6 +94,27 @@ async fn topics_of_others_are_forbidden() {
         let mut socket = stack.connect(&path).await.unwrap();
         let topic = Topic::parse(&format!("{other}.device-data")).unwrap();
         stack.append_to(&topic, "[1]").await;
+        assert_eq!(text(&mut socket).await, "[1]");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_creates_no_topic_but_a_common_one() {
+    for stack in Stack::both().await {
+        for n in 0..5 {
+            for subject in [format!("made-up{n}"), "dojot.tenancy".to_owned(), "tatami.revocation".to_owned()]
+            {
+                let mut socket = stack.subscribe(&subject).await;
+                assert_eq!(close(&mut socket).await, (4403, FORBIDDEN.to_owned()), "{subject}");
+            }
+        }
+        assert_eq!(stack.topics().await, [""; 0]);
+        let _common = stack.subscribe("dojot.device-manager.device").await;
+        assert_eq!(stack.topics().await, ["dojot.device-manager.device"]);
+        // What a service has created can be read.
+        stack.create("made-up0").await;
+        let mut socket = stack.subscribe("made-up0").await;
+        stack.append("made-up0", "[1]").await;
         assert_eq!(text(&mut socket).await, "[1]");
     }
 }
@@ -117,11 +140,9 @@ async fn a_socket_ends_with_the_token_or_its_longest_life() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_data_broker_the_socket_says_so() {
     for stack in Stack::both().await {
-        let mut socket = stack.subscribe("broken").await;
-        assert_eq!(close(&mut socket).await, (4503, "Server unavailable at this moment".to_owned()));
         let mut known = stack.subscribe("device-data").await;
         stack.test.engines.client.urls().set(Service::DataBroker, "http://127.0.0.1:9");
-        let mut socket = stack.subscribe("another").await;
+        let mut socket = stack.subscribe("dojot.notifications").await;
         assert_eq!(close(&mut socket).await, (4503, "Server unavailable at this moment".to_owned()));
         stack.append("device-data", "[1]").await;
         assert_eq!(text(&mut known).await, "[1]", "what is open goes on");

@@ -17,8 +17,9 @@ use common::{
         client::Service,
         server::{HttpServer, Layers},
     },
-    testing::{TestEngines, client, fresh_tenant, user_of},
-    wire::{Subject, Tenant, Topic},
+    tenancy::Topics,
+    testing::{TestEngines, client, eventually, fresh_tenant, user_of},
+    wire::{Subject, Tenant, Topic, event::Revocation},
 };
 use futures_util::StreamExt;
 use kafka_ws::{Config, DEFAULT_CONFIG, Server};
@@ -35,6 +36,8 @@ pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Longest time that a test waits for one frame.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+const PROFILE: TopicProfile = TopicProfile { partitions: 2, replication: 1, retention_ms: 3_600_000 };
 
 /// A running service, and a tenant of its own.
 pub(crate) struct Stack {
@@ -87,6 +90,27 @@ impl Stack {
         answer["ticket"].clone()
     }
 
+    /// A user whose identifier no other test uses: the real log of revocations is one for all.
+    pub(crate) fn fresh_user(&self) -> Caller {
+        Caller { user_id: rand::random_range(1 << 40..1 << 60), ..user_of(&self.tenant) }
+    }
+
+    /// Where a user can open a websocket.
+    pub(crate) async fn path_of(&self, user: &Caller) -> String {
+        format!("/kafka-ws/v1/topics/{}.device-data?ticket={}", self.tenant, self.ticket_of(user).await)
+    }
+
+    /// Announces that the tokens of a user died. When it returns, what is issued is newer.
+    pub(crate) async fn revoke(&self, user: &Caller) {
+        let topics = Topics::new(self.test.engines.client.clone(), "test");
+        let topic = topics.resolve(&Tenant::management(), &Subject::REVOCATION).await.unwrap();
+        let revocation = Revocation { user_id: Some(user.user_id), timestamp: 0 };
+        self.append_to(&topic, serde_json::to_vec(&revocation).unwrap()).await;
+        let announced = self.test.engines.clock.now_ms();
+        eventually("the time goes on", async || (self.test.engines.clock.now_ms() > announced).then_some(()))
+            .await;
+    }
+
     /// Tries to open a websocket.
     pub(crate) async fn connect(&self, path: &str) -> Result<Socket, (StatusCode, Value)> {
         connect(&self.base, path).await
@@ -107,6 +131,18 @@ impl Stack {
         let (tenant, ticket) = (&self.tenant, self.ticket().await);
         let url = format!("ws://{address}/kafka-ws/v1/topics/{tenant}.{subject}?ticket={ticket}");
         client_async(url, MaybeTlsStream::Plain(stream)).await.unwrap().0
+    }
+
+    /// Creates a topic of the tenant, as a service would.
+    pub(crate) async fn create(&self, subject: &str) {
+        let topic = Topic::parse(&format!("{}.{subject}", self.tenant)).unwrap();
+        self.test.engines.log.create_topic(&topic, PROFILE).await.unwrap();
+    }
+
+    /// The topics of the tenant, in the order of their names.
+    pub(crate) async fn topics(&self) -> Vec<String> {
+        let topics = self.test.engines.log.topics_of(&self.tenant).await.unwrap();
+        topics.iter().map(|topic| topic.subject().to_owned()).collect()
     }
 
     /// Appends a record to a topic of the tenant.
@@ -173,22 +209,15 @@ pub(crate) async fn close(socket: &mut Socket) -> (u16, String) {
     }
 }
 
-/// Creates topics as data-broker does; subjects that begin with `unknown` are refused.
+/// Creates topics as data-broker does.
 async fn serve_topics(engines: &Engines) -> String {
     async fn allocate(
         caller: Caller,
         Path(subject): Path<String>,
         State(log): State<common::engine::EventLog>,
     ) -> Result<Json<Value>, Problem> {
-        if subject.starts_with("unknown") {
-            return Err(Problem::bad_request("no such subject"));
-        }
-        if subject.starts_with("broken") {
-            return Err(Problem::unavailable("log"));
-        }
         let topic = Topic::new(&caller.tenant, &Subject::parse(&subject).unwrap());
-        let profile = TopicProfile { partitions: 2, replication: 1, retention_ms: 3_600_000 };
-        log.create_topic(&topic, profile).await?;
+        log.create_topic(&topic, PROFILE).await?;
         Ok(Json(json!({ "topic": topic.as_str() })))
     }
     let http = HttpServer::bind("127.0.0.1:0", engines.http).await.unwrap();

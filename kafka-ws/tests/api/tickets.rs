@@ -1,9 +1,8 @@
 //! Tickets open one socket, once, for a while.
 
 use common::{
-    http::Caller,
+    http::{Caller, client::Service},
     testing::{client, eventually, user_of},
-    wire::{Subject, Tenant, Topic},
 };
 use futures_util::{StreamExt, stream};
 use reqwest::{Method, StatusCode};
@@ -117,32 +116,46 @@ async fn handshakes_with_bad_tickets_fail_before_the_upgrade() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_user_loses_sockets_and_tickets() {
     for stack in Stack::both().await {
-        let topic = Topic::new(&Tenant::management(), &Subject::REVOCATION);
-        let user = |user_id| Caller { user_id, ..user_of(&stack.tenant) };
-        // Other tests share the topic on the real log.
-        let port: i64 = stack.base.rsplit(':').next().unwrap().parse().unwrap();
-        let (joe, ann) = (user(i64::from(std::process::id()) * 100_000 + port), user(-port));
-        let path =
-            |ticket: String| format!("/kafka-ws/v1/topics/{}.device-data?ticket={ticket}", stack.tenant);
-        let mut of_ann = stack.connect(&path(stack.ticket_of(&ann).await)).await.unwrap();
-        let kept = path(stack.ticket_of(&joe).await);
-        // The topic is followed soon after the start; until then announcements are not heard.
-        let of_joe = eventually("revocations are heard", async || {
-            let mut socket = stack.connect(&path(stack.ticket_of(&joe).await)).await.unwrap();
-            if stack.test.engines.log.check().await.is_err() {
-                return None;
-            }
-            let created = common::tenancy::Topics::new(stack.test.engines.client.clone(), "test");
-            created.resolve(&Tenant::management(), &Subject::REVOCATION).await.unwrap();
-            let revoked = json!({ "user_id": joe.user_id, "timestamp": 0 });
-            stack.append_to(&topic, revoked.to_string()).await;
-            let end = close(&mut socket);
-            tokio::time::timeout(std::time::Duration::from_millis(500), end).await.ok()
-        })
-        .await;
-        assert_eq!(of_joe, (4408, "Connection lifetime".to_owned()));
+        let (joe, ann) = (stack.fresh_user(), stack.fresh_user());
+        let mut of_joe = stack.connect(&stack.path_of(&joe).await).await.unwrap();
+        let mut of_ann = stack.connect(&stack.path_of(&ann).await).await.unwrap();
+        let kept = stack.path_of(&joe).await;
+        stack.revoke(&joe).await;
+        assert_eq!(close(&mut of_joe).await, (4408, "Connection lifetime".to_owned()));
         assert_eq!(stack.connect(&kept).await.unwrap_err().0, StatusCode::UNAUTHORIZED, "its ticket is void");
         stack.append("device-data", r#"{"a":1}"#).await;
         assert_eq!(text(&mut of_ann).await, r#"{"a":1}"#, "others are not concerned");
+        // With a new token everything goes on.
+        let mut of_joe = stack.connect(&stack.path_of(&joe).await).await.unwrap();
+        stack.append("device-data", r#"{"a":2}"#).await;
+        assert_eq!(text(&mut of_joe).await, r#"{"a":2}"#);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_starts_knows_what_was_revoked_before() {
+    for stack in Stack::both().await {
+        let joe = stack.fresh_user();
+        let before = stack.path_of(&joe).await;
+        stack.revoke(&joe).await;
+        let after = stack.path_of(&joe).await;
+        let base = stack.another().await;
+        let refused = connect(&base, &before).await.unwrap_err();
+        assert_eq!(refused, (StatusCode::UNAUTHORIZED, json!({ "message": "Invalid ticket" })));
+        assert!(connect(&base, &after).await.is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_log_of_revocations_nobody_gets_in() {
+    for stack in Stack::both().await {
+        let kept = stack.path_of(&user_of(&stack.tenant)).await;
+        let broker = stack.test.engines.client.urls().get(Service::DataBroker).unwrap();
+        stack.test.engines.client.urls().set(Service::DataBroker, "http://127.0.0.1:9");
+        let base = stack.another().await;
+        assert_eq!(connect(&base, &kept).await.unwrap_err().0, StatusCode::SERVICE_UNAVAILABLE);
+        stack.test.engines.client.urls().set(Service::DataBroker, broker);
+        eventually("the ticket, which was not spent, is good", async || connect(&base, &kept).await.ok())
+            .await;
     }
 }

@@ -150,6 +150,16 @@ pub enum Start {
     At(i64),
 }
 
+/// What a tail has before it in one partition when a topic is added to it.
+#[derive(Debug, Clone, Copy)]
+struct Ahead {
+    partition: i32,
+    /// Offset of the first record that it will see.
+    begin: i64,
+    /// Offset that the next appended record has.
+    end: i64,
+}
+
 /// The log. Cheap to clone.
 #[derive(Clone)]
 pub enum EventLog {
@@ -302,6 +312,22 @@ impl Tail {
     /// Returns, per partition, the offset that the next appended record had at that moment: who has read up to
     /// there has caught up with what was on the log. Adding a topic twice changes nothing.
     pub async fn add(&self, topic: &Topic, start: Start) -> Result<Vec<(i32, i64)>, LogError> {
+        let ahead = self.add_topic(topic, start).await?;
+        Ok(ahead.into_iter().map(|Ahead { partition, end, .. }| (partition, end)).collect())
+    }
+
+    /// Adds a topic that is not on the tail yet, from the first record on that is not older than `timestamp_ms`
+    /// (milliseconds since the epoch).
+    ///
+    /// Returns what is on the log already: the partitions that have such records, with the offset that the next
+    /// appended record had at that moment. Who has read up to there has caught up.
+    pub async fn add_since(&self, topic: &Topic, timestamp_ms: i64) -> Result<Vec<(i32, i64)>, LogError> {
+        let ahead = self.add_topic(topic, Start::At(timestamp_ms)).await?;
+        let past = ahead.into_iter().filter(|ahead| ahead.begin < ahead.end);
+        Ok(past.map(|Ahead { partition, end, .. }| (partition, end)).collect())
+    }
+
+    async fn add_topic(&self, topic: &Topic, start: Start) -> Result<Vec<Ahead>, LogError> {
         match self {
             Self::Kafka(tail) => tail.add(topic, start).await,
             Self::Embedded(tail) => tail.add(topic, start).await,

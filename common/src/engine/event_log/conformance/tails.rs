@@ -6,6 +6,7 @@ use crate::engine::event_log::Start;
 on_both!(
     a_tail_sees_everything_from_its_addition_on,
     a_tail_can_begin_at_a_time,
+    a_tail_is_told_what_it_has_to_catch_up_with,
     every_tail_sees_everything,
     a_removed_topic_is_silent,
     topics_are_added_while_a_task_waits,
@@ -45,6 +46,27 @@ async fn a_tail_can_begin_at_a_time(subject: Subject) {
     tail.add(&topic, Start::At(subject.clock.now_ms() + 1)).await.unwrap();
     subject.append_numbers(&topic, 30..31).await;
     assert_eq!(numbers(&read_tail(&tail, 1).await), [30], "nothing was as new, so it begins at the end");
+}
+
+async fn a_tail_is_told_what_it_has_to_catch_up_with(subject: Subject) {
+    let topic = subject.created("device-data").await;
+    let past = async |timestamp_ms| {
+        let tail = subject.log.tail().unwrap();
+        let past = tail.add_since(&topic, timestamp_ms).await.unwrap();
+        (tail, past)
+    };
+    assert_eq!(past(0).await.1, [], "nothing is there");
+    subject.append_numbers(&topic, 0..3).await;
+    let appended = subject.clock.now_ms();
+    until("the time goes on", || subject.clock.now_ms() > appended + 1).await;
+    let (tail, ends) = past(appended + 1).await;
+    assert_eq!(ends, [], "what is there is older");
+    subject.append_numbers(&topic, 3..5).await;
+    assert_eq!(numbers(&read_tail(&tail, 2).await), [3, 4]);
+    let (tail, ends) = past(appended + 1).await;
+    assert_eq!(ends, [(0, 5)]);
+    assert_eq!(numbers(&read_tail(&tail, 2).await), [3, 4]);
+    assert_eq!(past(0).await.1, [(0, 5)]);
 }
 
 async fn every_tail_sees_everything(subject: Subject) {

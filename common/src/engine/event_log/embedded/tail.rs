@@ -11,7 +11,7 @@ use super::{
     topic::TopicLog,
 };
 use crate::{
-    engine::event_log::{LogError, Record, Start},
+    engine::event_log::{Ahead, LogError, Record, Start},
     wire::Topic,
 };
 
@@ -28,25 +28,31 @@ impl EmbeddedTail {
     }
 
     /// See [`Tail::add`](crate::engine::event_log::Tail::add).
-    pub async fn add(&self, topic: &Topic, start: Start) -> Result<Vec<(i32, i64)>, LogError> {
+    pub(in crate::engine::event_log) async fn add(
+        &self,
+        topic: &Topic,
+        start: Start,
+    ) -> Result<Vec<Ahead>, LogError> {
         let shared = self.log.shared();
         let unknown = || LogError::UnknownTopic(topic.to_string());
         let log = shared.topic(topic).ok_or_else(unknown)?;
-        let from = match start {
+        let ahead =
+            |begin: Option<i64>, head| vec![Ahead { partition: 0, begin: begin.unwrap_or(head), end: head }];
+        let begin = match start {
             Start::At(timestamp_ms) if !self.has(&log) => {
                 let (start, head) = (log.start(), log.head());
-                From::Offset(shared.store.offset_at(log.number, start, head, timestamp_ms).await?)
+                Some(shared.store.offset_at(log.number, start, head, timestamp_ms).await?)
             }
-            Start::End | Start::At(_) => From::Head,
+            Start::End | Start::At(_) => None,
         };
         let mut interests = lock(&self.interests);
         if interests.get(topic).is_some_and(|present| present.topic.number == log.number) {
-            return Ok(vec![(0, log.head())]);
+            return Ok(ahead(None, log.head()));
         }
-        let interest = Interest::new(&log, &self.ready, from);
+        let interest = Interest::new(&log, &self.ready, begin.map_or(From::Head, From::Offset));
         let head = log.register(&interest).ok_or_else(unknown)?;
         interests.insert(topic.clone(), interest);
-        Ok(vec![(0, head)])
+        Ok(ahead(begin, head))
     }
 
     /// See [`Tail::remove`](crate::engine::event_log::Tail::remove).

@@ -17,7 +17,7 @@ use tracing::warn;
 use super::{KafkaLog, KafkaSettings, blocking, consumer_config, context::Quiet, log_error, record};
 use crate::{
     backoff::Backoff,
-    engine::event_log::{LogError, Record, Start},
+    engine::event_log::{Ahead, LogError, Record, Start},
     wire::Topic,
 };
 
@@ -45,28 +45,32 @@ impl KafkaTail {
     }
 
     /// See [`Tail::add`](crate::engine::event_log::Tail::add).
-    pub async fn add(&self, topic: &Topic, start: Start) -> Result<Vec<(i32, i64)>, LogError> {
-        let Some(Offsets { begins, ends }) = self.offsets(topic, start).await? else {
+    pub(in crate::engine::event_log) async fn add(
+        &self,
+        topic: &Topic,
+        start: Start,
+    ) -> Result<Vec<Ahead>, LogError> {
+        let Some(ahead) = self.ahead(topic, start).await? else {
             return Err(LogError::UnknownTopic(topic.to_string()));
         };
         let mut topics = self.topics();
         if !topics.contains_key(topic.as_str()) {
-            let partitions = ends.iter().map(|(partition, _)| *partition).collect();
+            let partitions = ahead.iter().map(|ahead| ahead.partition).collect();
             self.consumer()?
-                .incremental_assign(&list(topic, &begins).map_err(log_error)?)
+                .incremental_assign(&list(topic, &ahead).map_err(log_error)?)
                 .map_err(log_error)?;
             topics.insert(topic.as_str().into(), (topic.clone(), partitions));
         }
-        Ok(ends)
+        Ok(ahead)
     }
 
     /// Asks until the partitions have leaders, which those of a new topic are without for a moment.
-    async fn offsets(&self, topic: &Topic, start: Start) -> Result<Option<Offsets>, LogError> {
+    async fn ahead(&self, topic: &Topic, start: Start) -> Result<Option<Vec<Ahead>>, LogError> {
         let deadline = Instant::now() + KafkaLog::TIMEOUT;
         let mut backoff = Backoff::up_to(KafkaLog::TIMEOUT / 25);
         loop {
             let (consumer, name) = (Arc::clone(self.consumer()?), topic.clone());
-            match blocking(move || Ok(offsets(&consumer, name.as_str(), start))).await? {
+            match blocking(move || Ok(ahead(&consumer, name.as_str(), start))).await? {
                 Err(error) if has_no_leader(&error) && Instant::now() < deadline => backoff.wait().await,
                 found => return found.map_err(log_error),
             }
@@ -114,19 +118,13 @@ impl Drop for KafkaTail {
     }
 }
 
-/// Where to begin, and where the topic ended at that moment, by partition.
-struct Offsets {
-    begins: Vec<(i32, i64)>,
-    ends: Vec<(i32, i64)>,
-}
-
 fn has_no_leader(error: &KafkaError) -> bool {
     let code = error.rdkafka_error_code();
     matches!(code, Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable))
 }
 
 /// Nothing if the topic does not exist.
-fn offsets(consumer: &Client, topic: &str, start: Start) -> Result<Option<Offsets>, KafkaError> {
+fn ahead(consumer: &Client, topic: &str, start: Start) -> Result<Option<Vec<Ahead>>, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), KafkaLog::TIMEOUT)?;
     let Some(found) = metadata.topics().iter().find(|it| it.name() == topic && !it.partitions().is_empty())
     else {
@@ -140,31 +138,29 @@ fn offsets(consumer: &Client, topic: &str, start: Start) -> Result<Option<Offset
         consumer.offsets_for_times(list, KafkaLog::TIMEOUT)
     };
     // The end is asked for first: what is appended between the questions is read rather than missed.
-    let mut ends = Vec::new();
+    let mut all = Vec::new();
     for element in ask(Offset::End)?.elements() {
         element.error()?;
-        ends.push((element.partition(), element.offset().to_raw().unwrap_or_default()));
+        let end = element.offset().to_raw().unwrap_or_default();
+        all.push(Ahead { partition: element.partition(), begin: end, end });
     }
-    let Start::At(timestamp_ms) = start else {
-        return Ok(Some(Offsets { begins: ends.clone(), ends }));
-    };
-    let mut begins = ends.clone();
+    let Start::At(timestamp_ms) = start else { return Ok(Some(all)) };
     for element in ask(Offset::Offset(timestamp_ms.max(0)))?.elements() {
         element.error()?;
         // Any other answer means that no record is as new.
         if let Offset::Offset(offset) = element.offset()
-            && let Some(begin) = begins.iter_mut().find(|(partition, _)| *partition == element.partition())
+            && let Some(ahead) = all.iter_mut().find(|ahead| ahead.partition == element.partition())
         {
-            begin.1 = offset;
+            ahead.begin = offset;
         }
     }
-    Ok(Some(Offsets { begins, ends }))
+    Ok(Some(all))
 }
 
-fn list(topic: &Topic, offsets: &[(i32, i64)]) -> Result<TopicPartitionList, KafkaError> {
-    let mut list = TopicPartitionList::with_capacity(offsets.len());
-    for (partition, offset) in offsets {
-        list.add_partition_offset(topic.as_str(), *partition, Offset::Offset(*offset))?;
+fn list(topic: &Topic, all: &[Ahead]) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(all.len());
+    for Ahead { partition, begin, .. } in all {
+        list.add_partition_offset(topic.as_str(), *partition, Offset::Offset(*begin))?;
     }
     Ok(list)
 }

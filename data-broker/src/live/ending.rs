@@ -1,0 +1,56 @@
+//! What ends sockets: the expiry of the token of their user, its revocation, the removal of their tenant.
+
+use std::{sync::Arc, time::Duration};
+
+use common::{revocation::Revoked, tenancy::Topics, wire::Tenant};
+use socketioxide::extract::SocketRef;
+
+use super::{Live, Shared, session::Session};
+use crate::SERVICE;
+
+impl Live {
+    /// Ends the sockets of users whose tokens are revoked, for ever.
+    pub(super) async fn end_revoked(&self) {
+        let revocations = self.shared.revocations.clone();
+        let report = |revoked: Revoked| {
+            self.end_where(|session| revoked.covers(session.pass.holder()));
+        };
+        // The topics of the platform, which this service is asked for like any other.
+        let topics = Topics::new(self.shared.engines.client.clone(), SERVICE);
+        revocations.follow(self.shared.engines.log.clone(), topics, report).await;
+    }
+
+    /// Ends the sockets of a tenant that is removed.
+    pub(crate) fn end_tenant(&self, tenant: &Tenant) {
+        self.end_where(|session| session.tenant() == tenant);
+    }
+
+    /// Ends the sockets that a condition holds for.
+    pub(super) fn end_where(&self, is_over: impl Fn(&Session) -> bool) {
+        for socket in self.io.sockets() {
+            if socket.extensions.get::<Session>().is_none_or(|session| is_over(&session)) {
+                let _ = socket.disconnect();
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Ends a socket when the token of its user expires.
+    pub(super) fn close_at_expiry(&self, socket: &SocketRef, session: &Session) {
+        let expires_s = session.pass.caller.expires_s;
+        if expires_s == 0 {
+            return;
+        }
+        let left_s = (expires_s - self.engines.clock.now_s()).max(0).unsigned_abs();
+        let socket = socket.clone();
+        let gone = Arc::clone(&session.gone);
+        let stop = self.engines.shutdown.clone();
+        self.engines.shutdown.spawn("socket expiry", async move {
+            let leaves = tokio::time::timeout(Duration::from_secs(left_s), gone.notified());
+            if let Some(Err(_expired)) = stop.unless_requested(leaves).await {
+                let _ = socket.disconnect();
+            }
+        });
+    }
+}
