@@ -2,13 +2,15 @@
 # It needs only the classic builder: no cache mounts, no syntax directive.
 
 # Every source file becomes a stub here, so that what the next stage copies changes with the manifests only and
-# the compiled dependencies stay in the layer cache when code changes.
+# the compiled dependencies stay in the layer cache when code changes. (Permissions count too, and each checkout has
+# those of its umask.)
 FROM debian:bookworm-slim AS manifests
 WORKDIR /src
 COPY . .
 RUN find . -type f ! -name '*.rs' ! -name Cargo.toml ! -name Cargo.lock ! -path './.cargo/*' -delete \
  && find . -type f -name '*.rs' -exec sh -c 'echo "pub fn main() { }" | tee "$@" >/dev/null' sh {} + \
- && find . -type d -empty -delete
+ && find . -type d -empty -delete \
+ && chmod -R u=rwX,go=rX .
 
 FROM rust:1.95-bookworm AS build
 RUN apt-get update \

@@ -62,9 +62,8 @@ class Containers:
     project: str
 
     def id_of(self, service: str) -> str:
-        labels = {"project": self.project, "service": service}
-        filters = [part for key, value in labels.items() for part in ("--filter", f"label=com.docker.compose.{key}={value}")]
-        return docker("ps", "-aq", *filters)
+        label = "label=com.docker.compose"
+        return docker("ps", "-aq", "--filter", f"{label}.project={self.project}", "--filter", f"{label}.service={service}")
 
     def state(self, service: str, expression: str) -> str:
         return docker("inspect", "-f", "{{.State." + expression + "}}", self.id_of(service))
@@ -85,9 +84,9 @@ class Containers:
     def kill(self, service: str) -> str:
         """SIGKILL from outside, after which Docker itself restarts the container; only root may do that."""
         if os.geteuid() == 0:
-            restarts = self.state(service, "StartedAt")
+            before = self.state(service, "StartedAt")
             os.kill(int(self.state(service, "Pid")), signal.SIGKILL)
-            until(f"restart of {service}", 30, lambda: self.state(service, "StartedAt") != restarts)
+            until(f"restart of {service}", 30, lambda: self.state(service, "StartedAt") != before)
             return "killed, restarted by Docker"
         docker("kill", self.id_of(service))
         docker("start", self.id_of(service))
@@ -105,7 +104,8 @@ class Api:
         self.token = self.call("POST", "/auth", {"username": "admin", "passwd": os.environ["ADMIN_PASSWORD"]})["jwt"]
 
     def call(self, method: str, path: str, body=None):
-        request = urllib.request.Request(GATEWAY + path, None if body is None else json.dumps(body).encode(), method=method)
+        content = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(GATEWAY + path, content, method=method)
         request.add_header("Content-Type", "application/json")
         request.add_header("Authorization", f"Bearer {self.token}")
         try:
@@ -135,9 +135,8 @@ def fault(label: str, api: Api, python: str, strike) -> dict:
         acknowledged = pathlib.Path(folder, "acknowledged")
         acknowledged.touch()
         arguments = ["127.0.0.1", "1883", credentials["username"], credentials["password"], f"admin:{device}/attrs"]
-        publisher = subprocess.Popen(
-            [python, PUBLISHER, *arguments, str(COUNT), acknowledged, "50", str(RATE_PER_S)], stdout=subprocess.PIPE, text=True
-        )
+        arguments += [str(COUNT), str(acknowledged), "50", str(RATE_PER_S)]
+        publisher = subprocess.Popen([python, PUBLISHER, *arguments], stdout=subprocess.PIPE, text=True)
         try:
             until("a third of the acknowledgements", 60, lambda: acknowledged.read_text().count("\n") >= COUNT // 3)
             outcome = strike()
@@ -167,7 +166,8 @@ def check(label: str, api: Api, device: str, acknowledged: set[int], outcome: st
     except Failure as failure:
         raise Failure(f"{failure}; missing {len(acknowledged - stored.keys())} of {len(acknowledged)}") from failure
     twice = sum(count > 1 for count in stored.values())
-    print(f"  {label}: {outcome}; acknowledged {len(acknowledged)}, lost 0, twice {twice}; complete after {waited:.1f} s", flush=True)
+    counted = f"acknowledged {len(acknowledged)}, lost {len(acknowledged - stored.keys())}, twice {twice}"
+    print(f"  {label}: {outcome}; {counted}; complete after {waited:.1f} s", flush=True)
     if twice:
         raise Failure(f"{label}: {twice} readings are stored twice")
 

@@ -12,8 +12,8 @@ Runs the platform from docker-compose.yml, then the demo against it.
   run.sh             build the image, start everything, run tests/demo/demo.sh, take everything down
   run.sh --no-build  the same with the image `tatami` as it is
   run.sh --serve     instead of the demo, leave everything running until Ctrl-C
-  run.sh --faults    instead of the demo, stop each service and kill the engines under load, and count what was lost; then
-                     replace all containers, and find the data again
+  run.sh --faults    instead of the demo, stop each service and kill the engines under load, and count what was
+                     lost; then replace all containers, and find the data again
   run.sh --engines   only Kafka, PostgreSQL, MongoDB and Redis: use each from another container, replace their
                      containers, and find the data again
 
@@ -124,7 +124,7 @@ check_engines() {
 
 build_image() {
   local began=$SECONDS
-  say "building the image; the first time compiles some 400 crates, ten minutes and more (log: $CACHE/docker-build.log)"
+  say "building the image; the first time takes a quarter of an hour (log: $CACHE/docker-build.log)"
   quietly docker-build.log stack build
   remove_superseded
   say "tatami: $(($(docker image inspect -f '{{.Size}}' tatami) / 1000000)) MB after $((SECONDS - began)) s"
