@@ -17,7 +17,7 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends cmake libssl-dev pkg-config zlib1g-dev \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-# Line tables are for those who profile a build of their own; here they would be three quarters of the image. Function
+# Line tables are for those who profile a build of their own; here they would be three quarters of the binary. Function
 # names stay, and a panic says its file and line without them.
 ENV CARGO_PROFILE_RELEASE_DEBUG=false
 COPY --from=manifests /src .
