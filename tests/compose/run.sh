@@ -12,6 +12,8 @@ Runs the platform from docker-compose.yml, then the demo against it.
   run.sh             build the image, start everything, run tests/demo/demo.sh, take everything down
   run.sh --no-build  the same with the image `tatami` as it is
   run.sh --serve     instead of the demo, leave everything running until Ctrl-C
+  run.sh --faults    instead of the demo, stop each service and kill the engines under load, and count what was
+                     lost; then replace all containers, and find the data again
   run.sh --engines   only Kafka, PostgreSQL, MongoDB and Redis: use each from another container, replace their
                      containers, and find the data again
 
@@ -122,7 +124,7 @@ check_engines() {
 
 build_image() {
   local began=$SECONDS
-  say "building the image (log: $CACHE/docker-build.log)"
+  say "building the image; the first time takes a quarter of an hour (log: $CACHE/docker-build.log)"
   quietly docker-build.log stack build
   remove_superseded
   say "tatami: $(($(docker image inspect -f '{{.Size}}' tatami) / 1000000)) MB after $((SECONDS - began)) s"
@@ -138,9 +140,13 @@ remove_superseded() {
 }
 
 start_platform() {
+  [[ $BUILD == no ]] || build_image
+  start_services
+}
+
+start_services() {
   local services
   services=$(stack config --services)
-  [[ $BUILD == no ]] || build_image
   start "$(wc -l <<<"$services")"
 }
 
@@ -148,6 +154,19 @@ DEMO=$ROOT/tests/demo/demo.sh
 demo() {
   GATEWAY=http://127.0.0.1:8000 MQTT_HOST=127.0.0.1 MQTT_PORT=1883 MQTTS_PORT=8883 \
     ADMIN_PASSWORD=$TATAMI_AUTH__ADMIN_PASSWORD "$DEMO"
+}
+
+# Containers are stopped, killed and at last removed and made anew, the volumes stay.
+PYTHON=$CACHE/python/bin/python
+faults() {
+  local state=$CACHE/compose-faults.json
+  export ADMIN_PASSWORD=$TATAMI_AUTH__ADMIN_PASSWORD
+  say "stopping and killing containers in the middle of publishing"
+  "$PYTHON" "$HERE/faults.py" "$PROJECT" "$PYTHON" "$state"
+  say "replacing the containers"
+  quietly compose-down.log stack down -t 40
+  start_services
+  "$PYTHON" "$HERE/faults.py" "$PROJECT" "$PYTHON" "$state" --again
 }
 
 serve() {
@@ -167,6 +186,7 @@ parse() {
   for argument in "$@"; do
     case $argument in
       --engines) TEST=engines ;;
+      --faults) TEST=faults ;;
       --serve) TEST=serve ;;
       --no-build) BUILD=no ;;
       -h | --help) usage; exit 0 ;;
@@ -202,10 +222,11 @@ main() {
   trap cleanup EXIT
   take_down # an interrupted run may have left something
   "$HERE/standins.sh"
-  [[ $TEST != demo ]] || "$ROOT/tests/engines/engines.sh" fetch # the demo's clients
+  [[ $TEST != @(demo|faults) ]] || "$ROOT/tests/engines/engines.sh" fetch # their clients
   case $TEST in
     engines) test_engines ;;
     demo) start_platform; demo ;;
+    faults) start_platform; faults ;;
     serve) start_platform; serve ;;
   esac
   say "passed"
