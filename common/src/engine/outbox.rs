@@ -1,7 +1,7 @@
 //! A change and its event leave together: the event is a row of the same transaction, relayed to the log in order
 //! and at least once.
 //!
-//! A service that uses it has the tables of [`MIGRATION`] in its migrations.
+//! Its tables are in the database of every service: `SqlEngine::open` makes them beside those of the service's migrations.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,16 +24,16 @@ use crate::{
     wire::{Subject, Tenant, header},
 };
 
-/// What an outbox needs in the database of its service.
-pub const MIGRATION: &str = "
-CREATE TABLE outbox (
+/// The tables of an outbox. They are made at every start, where they are not there yet.
+pub(super) const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS outbox (
     id TEXT PRIMARY KEY,
     tenant TEXT NOT NULL,
     subject TEXT NOT NULL,
     record_key TEXT,
     value TEXT NOT NULL
 );
-CREATE TABLE outbox_lease (
+CREATE TABLE IF NOT EXISTS outbox_lease (
     name TEXT PRIMARY KEY,
     owner TEXT NOT NULL,
     expires_ms BIGINT NOT NULL

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use axum::{
@@ -51,6 +52,10 @@ pub(crate) struct Known {
     tenants: Arc<Mutex<HashSet<String>>>,
     /// Whether device-manager answers nobody.
     pub(crate) away: Arc<AtomicBool>,
+    /// Whether the authority is still being made.
+    pub(crate) no_authority: Arc<AtomicBool>,
+    /// When it was asked for a certificate.
+    pub(crate) asked: Arc<Mutex<Vec<Instant>>>,
     pub(crate) authority: Arc<Authority>,
 }
 
@@ -90,6 +95,8 @@ impl Platform {
             owners: Arc::default(),
             tenants: Arc::new(Mutex::new(HashSet::from([tenant.to_string()]))),
             away: Arc::default(),
+            no_authority: Arc::default(),
+            asked: Arc::default(),
             authority: Arc::new(Authority::new()),
         };
         serve_stand_ins(&engines, known.clone()).await;
@@ -245,6 +252,10 @@ async fn authenticate(
 }
 
 async fn issue(_: Caller, State(known): State<Known>, Json(body): Json<Value>) -> (StatusCode, Json<Value>) {
+    known.asked.lock().unwrap().push(Instant::now());
+    if known.no_authority.load(Ordering::SeqCst) {
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({})));
+    }
     let certificate = known.authority.sign(body["csr"].as_str().unwrap());
     let answer = json!({ "certificatePem": certificate, "caPem": known.authority.pem() });
     (StatusCode::CREATED, Json(answer))
