@@ -169,6 +169,10 @@ impl Relay {
     }
 
     async fn relay_all(&self) -> anyhow::Result<()> {
+        // The lease is written to the disk: an idle platform only looks.
+        if !self.is_anything_waiting().await? {
+            return Ok(());
+        }
         while self.has_lease().await? {
             let waiting = self.next().await?;
             if waiting.is_empty() {
@@ -177,6 +181,11 @@ impl Relay {
             self.relay(&waiting).await?;
         }
         Ok(())
+    }
+
+    async fn is_anything_waiting(&self) -> Result<bool, SqlError> {
+        let first = sqlx::query("SELECT id FROM outbox LIMIT 1");
+        Ok(first.fetch_optional(self.outbox.sql.pool()?).await?.is_some())
     }
 
     /// Only the holder of the lease relays, so that two instances do not mix up the order.
