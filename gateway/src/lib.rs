@@ -46,11 +46,11 @@ impl Server {
         let listener = TcpListener::bind(&config.listen)
             .await
             .with_context(|| format!("cannot listen on {}", config.listen))?;
-        Self::on(listener, config, engines)
+        Self::on(listener, &config, engines)
     }
 
     /// Reads the routes, for a socket that listens already.
-    pub fn on(listener: TcpListener, config: Config, engines: Engines) -> anyhow::Result<Self> {
+    pub fn on(listener: TcpListener, config: &Config, engines: Engines) -> anyhow::Result<Self> {
         config.validate()?;
         let routes = RouteTable::parse(ROUTES).context("routes.toml")?;
         let http = HttpServer::on(listener, engines.http)?;
@@ -62,8 +62,8 @@ impl Server {
             routes,
             upstreams: Upstreams::new(client.urls().clone()),
             key: client.key().clone(),
-            decider: Decider::new(&config, client, engines.clock.clone(), Arc::clone(&validity)),
-            forwarder: Forwarder::new(&config, engines.http.max_body_bytes),
+            decider: Decider::new(config, client, engines.clock.clone(), Arc::clone(&validity)),
+            forwarder: Forwarder::new(config, engines.http.max_body_bytes),
             clock: engines.clock.clone(),
             max_body_bytes: engines.http.max_body_bytes as u64,
             websockets: Arc::new(Semaphore::new(config.max_websockets)),

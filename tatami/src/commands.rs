@@ -74,14 +74,13 @@ pub(crate) async fn doctor(options: &Options) -> anyhow::Result<ExitCode> {
     report(&names.history, within(history.as_ref().map(HistoryStore::check)).await);
     report(&names.tickets, within(tickets.as_ref().map(TicketStore::check)).await);
     let directory = options.data_dir.display();
-    match DataDir::look(&options.data_dir) {
-        Ok(Look::Missing) => report(&format!("data directory {directory} (does not exist yet)"), Ok(())),
-        Ok(Look::Unused) => report(&format!("data directory {directory} (not in use)"), Ok(())),
-        Ok(Look::InUse) => {
-            report(&format!("data directory {directory} (in use by a running platform)"), Ok(()))
-        }
-        Err(error) => report(&format!("data directory {directory}"), Err(error.to_string())),
-    }
+    let (state, checked) = match DataDir::look(&options.data_dir) {
+        Ok(Look::Missing) => (" (does not exist yet)", Ok(())),
+        Ok(Look::Unused) => (" (not in use)", Ok(())),
+        Ok(Look::InUse) => (" (in use by a running platform)", Ok(())),
+        Err(error) => ("", Err(error.to_string())),
+    };
+    report(&format!("data directory {directory}{state}"), checked);
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 

@@ -121,24 +121,26 @@ impl Remote {
     pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<Self> {
         let Settings { kafka, postgres, mongodb, redis, .. } = settings;
         Ok(Self {
-            log: match kafka.brokers.as_str() {
-                "" => None,
-                _ => Some(EventLog::Kafka(KafkaLog::connect(kafka).context("kafka.brokers")?)),
+            log: if kafka.brokers.is_empty() {
+                None
+            } else {
+                Some(EventLog::Kafka(KafkaLog::connect(kafka).context("kafka.brokers")?))
             },
-            sql: match postgres.url.expose_secret() {
-                "" => None,
-                _ => Some(SqlEngine::Postgres(postgres.clone())),
+            sql: if postgres.url.expose_secret().is_empty() {
+                None
+            } else {
+                Some(SqlEngine::Postgres(postgres.clone()))
             },
-            history: match mongodb.url.as_str() {
-                "" => None,
-                _ => {
-                    let expiry_s = settings.history_store.expiry_s;
-                    Some(HistoryStore::mongodb(mongodb, expiry_s).await.context("mongodb.url")?)
-                }
+            history: if mongodb.url.is_empty() {
+                None
+            } else {
+                let expiry_s = settings.history_store.expiry_s;
+                Some(HistoryStore::mongodb(mongodb, expiry_s).await.context("mongodb.url")?)
             },
-            tickets: match redis.url.as_str() {
-                "" => None,
-                _ => Some(TicketStore::redis(redis).context("redis.url")?),
+            tickets: if redis.url.is_empty() {
+                None
+            } else {
+                Some(TicketStore::redis(redis).context("redis.url")?)
             },
         })
     }
@@ -157,12 +159,11 @@ pub(crate) async fn connect(
     };
     let clock = Clock::system();
     let remote = Remote::connect(settings).await?;
-    let log = match remote.log {
-        Some(log) => log,
-        None => {
-            let opened = EmbeddedLog::open(directory()?, &settings.embedded_log, clock.clone());
-            EventLog::Embedded(opened.await?)
-        }
+    let log = if let Some(log) = remote.log {
+        log
+    } else {
+        let opened = EmbeddedLog::open(directory()?, &settings.embedded_log, clock.clone());
+        EventLog::Embedded(opened.await?)
     };
     let sql = match remote.sql {
         Some(sql) => sql,

@@ -154,7 +154,7 @@ impl Service {
 }
 
 fn bind_gateway(listener: TcpListener, settings: &Settings, engines: &Engines) -> anyhow::Result<Bound> {
-    let server = gateway::Server::on(listener, settings.gateway.clone(), engines.clone())?;
+    let server = gateway::Server::on(listener, &settings.gateway, engines.clone())?;
     Ok(Bound::new("gateway", server.run()))
 }
 

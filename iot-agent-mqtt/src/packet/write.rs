@@ -231,6 +231,8 @@ mod tests {
         let v5::Packet::Disconnect(bye) = next() else { panic!("a DISCONNECT") };
         assert_eq!(bye.reason_code, DisconnectReasonCode::SessionTakenOver);
     }
+    type Put<'a> = &'a dyn Fn(&mut BytesMut, u32) -> bool;
+
     #[test]
     fn what_is_larger_than_the_client_takes_is_not_written() {
         let welcome = Welcome {
@@ -242,7 +244,6 @@ mod tests {
         };
         let many = [true; 200];
         let granted = many.map(|_| Some(1));
-        type Put<'a> = &'a dyn Fn(&mut BytesMut, u32) -> bool;
         let publish = |length: usize| {
             let payload = vec![b'x'; length];
             move |out: &mut BytesMut, max| put_publish(out, Version::V5, max, "t", Some(7), &payload)
