@@ -89,16 +89,3 @@ CREATE TABLE signing_keys (
     private_key TEXT NOT NULL,
     created_ms BIGINT NOT NULL
 );
-
-CREATE TABLE outbox (
-    id TEXT PRIMARY KEY,
-    tenant TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    record_key TEXT,
-    value TEXT NOT NULL
-);
-CREATE TABLE outbox_lease (
-    name TEXT PRIMARY KEY,
-    owner TEXT NOT NULL,
-    expires_ms BIGINT NOT NULL
-);

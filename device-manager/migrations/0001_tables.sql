@@ -72,24 +72,3 @@ CREATE TABLE credentials (
     PRIMARY KEY (tenant, device_id),
     FOREIGN KEY (tenant, device_id) REFERENCES devices (tenant, id) ON DELETE CASCADE
 );
-
--- Tenants that are gone; `done` when nothing is kept of them any more.
-CREATE TABLE tenant_removals (
-    tenant TEXT NOT NULL,
-    generation BIGINT NOT NULL,
-    done BIGINT NOT NULL,
-    PRIMARY KEY (tenant, generation)
-);
-
-CREATE TABLE outbox (
-    id TEXT PRIMARY KEY,
-    tenant TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    record_key TEXT,
-    value TEXT NOT NULL
-);
-CREATE TABLE outbox_lease (
-    name TEXT PRIMARY KEY,
-    owner TEXT NOT NULL,
-    expires_ms BIGINT NOT NULL
-);

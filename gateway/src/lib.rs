@@ -18,7 +18,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::Context;
 use axum::Router;
 use common::{engine::Engines, http::server::HttpServer};
-use tokio::sync::Semaphore;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 pub use crate::config::Config;
 use crate::{
@@ -44,9 +44,17 @@ pub struct Server {
 impl Server {
     /// Reads the routes and binds the listener.
     pub async fn bind(config: Config, engines: Engines) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(&config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", config.listen))?;
+        Self::on(listener, &config, engines)
+    }
+
+    /// Reads the routes, for a socket that listens already.
+    pub fn on(listener: TcpListener, config: &Config, engines: Engines) -> anyhow::Result<Self> {
         config.validate()?;
         let routes = RouteTable::parse(ROUTES).context("routes.toml")?;
-        let http = HttpServer::bind(&config.listen, engines.http).await?;
+        let http = HttpServer::on(listener, engines.http)?;
         let validity = Arc::new(Validity::new(i64::from(config.decision_cache_ttl_s) * 1000));
         let client = engines.client.clone();
         let gateway = Arc::new(Gateway {
@@ -55,8 +63,8 @@ impl Server {
             routes,
             upstreams: Upstreams::new(client.urls().clone()),
             key: client.key().clone(),
-            decider: Decider::new(&config, client, engines.clock.clone(), Arc::clone(&validity)),
-            forwarder: Forwarder::new(&config),
+            decider: Decider::new(config, client, engines.clock.clone(), Arc::clone(&validity)),
+            forwarder: Forwarder::new(config),
             clock: engines.clock.clone(),
             max_body_bytes: engines.http.max_body_bytes,
             websockets: Arc::new(Semaphore::new(config.max_websockets)),

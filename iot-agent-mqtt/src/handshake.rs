@@ -24,7 +24,7 @@ use crate::{
     },
     link::Link,
     metrics::refused,
-    packet::{self, Broken, Connect, Refusal, Version, Welcome},
+    packet::{self, Broken, Connect, Refusal, Refused, Welcome},
     session::{Session, Start},
     stream::Stream,
     tls::{self, Acceptor, Peer},
@@ -66,7 +66,8 @@ pub(crate) async fn open(
     match welcome(&agent, &hello).await {
         Ok(welcomed) => Some(begin(&agent, hello, welcomed, slot)),
         Err(refusal) => {
-            refuse(hello.stream, Some(hello.connect.version), refusal).await;
+            let Connect { version, max_packet, .. } = hello.connect;
+            refuse(hello.stream, &Refused { version: Some(version), max_packet, refusal }).await;
             None
         }
     }
@@ -97,24 +98,25 @@ async fn greet(agent: &Agent, tcp: TcpStream, acceptor: Option<Acceptor>) -> any
     };
     match packet::read_connect(&mut input, frame).map_err(broken)? {
         Ok(connect) => Ok(Some(Hello { stream, connect, input, peer })),
-        Err((version, refusal)) => {
-            refuse(stream, version, refusal).await;
+        Err(refused) => {
+            refuse(stream, &refused).await;
             Ok(None)
         }
     }
 }
 
-async fn refuse(mut stream: Stream, version: Option<Version>, refusal: Refusal) {
-    refused(match refusal {
+async fn refuse(mut stream: Stream, connect: &Refused) {
+    refused(match connect.refusal {
         Refusal::UnsupportedVersion => "version",
         Refusal::ClientId => "client_id",
         Refusal::Unavailable => "unavailable",
         Refusal::Credentials | Refusal::AuthenticationMethod => "credentials",
         Refusal::NotAuthorized => "not_authorized",
         Refusal::Quota => "quota",
+        Refusal::PacketSize => "packet_size",
     });
     let mut out = BytesMut::new();
-    packet::put_refusal(&mut out, version, refusal);
+    packet::put_refusal(&mut out, connect);
     let farewell = async {
         poll_fn(|cx| stream.poll_flush(cx, &mut out)).await?;
         poll_fn(|cx| stream.poll_shutdown(cx)).await
@@ -126,8 +128,13 @@ async fn refuse(mut stream: Stream, version: Option<Version>, refusal: Refusal) 
 struct Welcomed {
     presence: Presence,
     topic: Topic,
-    /// Set when the client left the choice to us.
-    assigned_client_id: bool,
+    greeting: Greeting,
+}
+
+/// The CONNACK and what it promises.
+struct Greeting {
+    packet: BytesMut,
+    keep_alive_s: u16,
 }
 
 async fn welcome(agent: &Arc<Agent>, hello: &Hello) -> Result<Welcomed, Refusal> {
@@ -153,8 +160,10 @@ async fn welcome(agent: &Arc<Agent>, hello: &Hello) -> Result<Welcomed, Refusal>
         Ok((watching, topic))
     };
     let (watching, topic) = within(agent, prepared).await.map_err(unavailable)?;
-    let assigned_client_id = connect.client_id.is_empty();
-    let client_id = if assigned_client_id { random_client_id() } else { connect.client_id.clone() };
+    let assigned_client_id = connect.client_id.is_empty().then(random_client_id);
+    // Before anything that others notice: a client that cannot be told that it may come in does not come in.
+    let greeting = greeting(agent, connect, assigned_client_id.as_deref()).ok_or(Refusal::PacketSize)?;
+    let client_id = assigned_client_id.unwrap_or_else(|| connect.client_id.clone());
     let link = Arc::new(Link::new(own.clone(), &client_id, identified.login.clone(), dialect));
     agent.sessions.enter(&link).map_err(|_| Refusal::Quota)?;
     let presence = Presence::new(agent, link, watching);
@@ -169,7 +178,7 @@ async fn welcome(agent: &Arc<Agent>, hello: &Hello) -> Result<Welcomed, Refusal>
     if agent.shutdown.is_requested() || presence.link.closed().is_some() {
         return Err(Refusal::Unavailable);
     }
-    Ok(Welcomed { presence, topic, assigned_client_id })
+    Ok(Welcomed { presence, topic, greeting })
 }
 
 async fn within<T>(agent: &Agent, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
@@ -216,29 +225,32 @@ fn random_client_id() -> String {
     format!("auto-{:016x}", rand::rng().random::<u64>())
 }
 
+/// `None` when the client takes no packet as large as this.
+fn greeting(agent: &Agent, connect: &Connect, assigned_client_id: Option<&str>) -> Option<Greeting> {
+    let longest = agent.config.max_keep_alive_s;
+    let keep_alive_s = if connect.keep_alive == 0 { longest } else { connect.keep_alive.min(longest) };
+    let welcome = Welcome {
+        version: connect.version,
+        assigned_client_id,
+        receive_max: agent.config.in_flight,
+        max_packet: agent.config.max_packet_bytes,
+        keep_alive: (keep_alive_s != connect.keep_alive).then_some(keep_alive_s),
+    };
+    let mut packet = BytesMut::new();
+    packet::put_welcome(&mut packet, connect.max_packet, &welcome)
+        .then_some(Greeting { packet, keep_alive_s })
+}
+
 fn begin(agent: &Agent, hello: Hello, welcomed: Welcomed, slot: OwnedSemaphorePermit) -> Session {
     let Hello { stream, connect, input, peer } = hello;
-    let Welcomed { presence, topic, assigned_client_id } = welcomed;
-    let longest = agent.config.max_keep_alive_s;
-    let keep_alive = if connect.keep_alive == 0 { longest } else { connect.keep_alive.min(longest) };
-    let mut out = BytesMut::new();
-    let client_id = presence.link.client_id.clone();
-    packet::put_welcome(
-        &mut out,
-        &Welcome {
-            version: connect.version,
-            assigned_client_id: assigned_client_id.then_some(&*client_id),
-            receive_max: agent.config.in_flight,
-            max_packet: agent.config.max_packet_bytes,
-            keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
-        },
-    );
+    let Welcomed { presence, topic, greeting } = welcomed;
     let ends = peer.map(|peer| {
         let left = (peer.not_after_ms - agent.clock.now_ms()).max(0);
         Instant::now() + Duration::from_millis(left as u64)
     });
     let Identity { tenant, device } = &presence.link.own;
-    debug!(%tenant, %device, client = %client_id, "connected");
-    let keep_alive = Duration::from_secs(keep_alive.into());
+    debug!(%tenant, %device, client = %presence.link.client_id, "connected");
+    let Greeting { packet: out, keep_alive_s } = greeting;
+    let keep_alive = Duration::from_secs(keep_alive_s.into());
     Session::new(Start { presence, stream, connect, input, out, topic, keep_alive, ends, slot })
 }

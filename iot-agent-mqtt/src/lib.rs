@@ -43,6 +43,14 @@ pub const DEFAULT_CONFIG: &str = include_str!("../config.default.toml");
 
 const SERVICE: &str = "iot-agent-mqtt";
 
+/// The sockets of the agent; absent where a listener is off.
+pub struct Listeners {
+    /// For user and password.
+    pub plain: Option<TcpListener>,
+    /// For client certificates.
+    pub tls: Option<TcpListener>,
+}
+
 /// The agent, bound and not serving yet.
 pub struct Server {
     agent: Arc<Agent>,
@@ -55,9 +63,16 @@ impl Server {
     /// Binds the listeners. The one for TLS takes connections at once and shakes hands when x509-identity has
     /// issued its certificate.
     pub async fn bind(config: Config, engines: Engines) -> anyhow::Result<Self> {
+        let listeners =
+            Listeners { plain: listen(&config.listen).await?, tls: listen(&config.listen_tls).await? };
+        Self::on(listeners, config, engines)
+    }
+
+    /// Like [`Server::bind`], for sockets that listen already.
+    pub fn on(listeners: Listeners, config: Config, engines: Engines) -> anyhow::Result<Self> {
         config.validate()?;
-        let plain = listen(&config.listen).await?;
-        let tls = match listen(&config.listen_tls).await? {
+        let Listeners { plain, tls } = listeners;
+        let tls = match tls {
             Some(listener) => {
                 let (keeper, acceptor) = Keeper::new(&engines, config.hostnames.clone())?;
                 Some((listener, keeper, acceptor))

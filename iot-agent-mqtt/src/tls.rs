@@ -104,6 +104,8 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
+    /// How soon the listener begins once its certificate can be had.
+    const READINESS: Duration = Duration::from_millis(500);
     /// How often the authorities are asked for: a tenant that trusts a new one waits this long.
     const REFRESH: Duration = Duration::from_mins(1);
     /// How often the own certificate is renewed.
@@ -132,31 +134,38 @@ impl Keeper {
 
     /// Runs for ever.
     pub(crate) async fn run(mut self) {
+        self.begin().await;
         let mut backoff = Backoff::up_to(Duration::from_secs(30));
         let mut tick = tokio::time::interval(Self::REFRESH);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            match self.refresh().await {
-                Ok(()) => {
-                    self.flag.ready();
-                    backoff.reset();
-                    tick.reset();
-                    tick.tick().await;
-                }
-                Err(error) => {
-                    let error = format!("{error:#}");
-                    if self.sender.borrow().is_none() {
-                        // At the first start the authority is still being made.
-                        info!(error, "the TLS listener waits for its certificate");
-                        self.flag.not_ready(error);
-                    } else {
-                        // The listener goes on with what it has.
-                        warn!(error, "certificates of the TLS listener cannot be refreshed");
-                    }
-                    backoff.wait().await;
-                }
+            tick.reset();
+            tick.tick().await;
+            while let Err(error) = self.refresh().await {
+                // The listener goes on with what it has.
+                let error = format!("{error:#}");
+                warn!(error, "certificates of the TLS listener cannot be refreshed");
+                backoff.wait().await;
             }
+            backoff.reset();
         }
+    }
+
+    /// Gets the first certificate. Devices wait for it, and at the first start the authority is still being made: it is
+    /// asked for often, and what is missing is told once.
+    async fn begin(&mut self) {
+        let mut backoff = Backoff::up_to(Self::READINESS);
+        let mut told = String::new();
+        while let Err(error) = self.refresh().await {
+            let error = format!("{error:#}");
+            self.flag.not_ready(error.clone());
+            if error != told {
+                info!(error, "the TLS listener waits for its certificate");
+                told = error;
+            }
+            backoff.wait().await;
+        }
+        self.flag.ready();
     }
 
     async fn refresh(&mut self) -> anyhow::Result<()> {

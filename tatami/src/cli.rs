@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::services::Service;
+
 /// Tatami, a multi-tenant IoT platform: REST, MQTT, websockets and socket.io as dojot speaks them, in one binary.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
@@ -21,7 +23,7 @@ pub(crate) enum Command {
     /// uses Kafka and embeds the rest.
     Up(Options),
     #[command(flatten)]
-    Service(Service),
+    Service(ServiceCommand),
     /// Shows settings
     Config {
         #[command(subcommand)]
@@ -41,7 +43,7 @@ pub(crate) enum Command {
 
 /// One service as a process of its own. It talks to the others through Kafka, HTTP and the databases.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Service {
+pub(crate) enum ServiceCommand {
     /// Runs the API gateway: every request from outside comes through here
     Gateway(Options),
     /// Runs users, logins, tenants and the policy decisions
@@ -114,18 +116,19 @@ pub(crate) struct Options {
     pub(crate) redis: Option<String>,
 }
 
-impl Service {
-    pub(crate) fn options(&self) -> &Options {
+impl ServiceCommand {
+    /// Which service, and its options.
+    pub(crate) fn parts(&self) -> (Service, &Options) {
         match self {
-            Self::Gateway(options)
-            | Self::Auth(options)
-            | Self::DeviceManager(options)
-            | Self::DataBroker(options)
-            | Self::Persister(options)
-            | Self::History(options)
-            | Self::KafkaWs(options)
-            | Self::IotAgentMqtt(options)
-            | Self::X509Identity(options) => options,
+            Self::Gateway(options) => (Service::Gateway, options),
+            Self::Auth(options) => (Service::Auth, options),
+            Self::DeviceManager(options) => (Service::DeviceManager, options),
+            Self::DataBroker(options) => (Service::DataBroker, options),
+            Self::Persister(options) => (Service::Persister, options),
+            Self::History(options) => (Service::History, options),
+            Self::KafkaWs(options) => (Service::KafkaWs, options),
+            Self::IotAgentMqtt(options) => (Service::IotAgentMqtt, options),
+            Self::X509Identity(options) => (Service::X509Identity, options),
         }
     }
 }

@@ -3,12 +3,12 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use common::http::client::Urls;
+use common::engine::{EventLog, HistoryStore, SqlEngine, TicketStore};
 use figment::value::{Dict, Value};
 
 use crate::{
     cli::{ConfigCommand, Options},
-    engines::{self, DataDir, EngineNames},
+    engines::{DataDir, EngineNames, Look, Remote},
     settings::{self, Settings, without_password},
 };
 
@@ -58,9 +58,8 @@ fn shown(key: &str, value: &Value) -> String {
 /// `tatami doctor`
 pub(crate) async fn doctor(options: &Options) -> anyhow::Result<ExitCode> {
     let settings = Settings::load(options)?;
-    let data_dir =
-        if engines::needs_data_dir(&settings) { Some(DataDir::open(&options.data_dir)?) } else { None };
-    let engines = engines::connect(&settings, data_dir.as_ref(), Urls::default()).await?;
+    let Remote { log, sql, history, tickets } = Remote::connect(&settings).await?;
+    let names = EngineNames::of(&settings);
     let mut all_well = true;
     let mut report = |name: &str, result: Result<(), String>| match result {
         Ok(()) => println!("ok    {name}"),
@@ -69,19 +68,28 @@ pub(crate) async fn doctor(options: &Options) -> anyhow::Result<ExitCode> {
             println!("FAIL  {name}: {reason}");
         }
     };
-    let names = EngineNames::of(&settings);
-    report(&names.log, within(engines.log.check()).await);
-    report(&names.sql, within(engines.sql.check()).await);
-    report(&names.history, within(engines.history.check()).await);
-    report(&names.tickets, within(engines.tickets.check()).await);
-    engines.shutdown.drain(Duration::from_secs(1)).await;
+    // Embedded engines are part of `tatami up`: there is nothing to reach.
+    report(&names.log, within(log.as_ref().map(EventLog::check)).await);
+    report(&names.sql, within(sql.as_ref().map(SqlEngine::check)).await);
+    report(&names.history, within(history.as_ref().map(HistoryStore::check)).await);
+    report(&names.tickets, within(tickets.as_ref().map(TicketStore::check)).await);
+    let directory = options.data_dir.display();
+    let (state, checked) = match DataDir::look(&options.data_dir) {
+        Ok(Look::Missing) => (" (does not exist yet)", Ok(())),
+        Ok(Look::Unused) => (" (not in use)", Ok(())),
+        Ok(Look::InUse) => (" (in use by a running platform)", Ok(())),
+        Err(error) => ("", Err(error.to_string())),
+    };
+    report(&format!("data directory {directory}{state}"), checked);
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-async fn within<E>(check: impl Future<Output = Result<(), E>>) -> Result<(), String>
+/// The answer of an engine, if there is one to ask.
+async fn within<E>(check: Option<impl Future<Output = Result<(), E>>>) -> Result<(), String>
 where
     E: std::error::Error + Send + Sync + 'static,
 {
+    let Some(check) = check else { return Ok(()) };
     match tokio::time::timeout(Duration::from_secs(8), check).await {
         Ok(result) => result.map_err(|error| format!("{:#}", anyhow::Error::from(error))),
         Err(_) => Err("no answer within 8 seconds; is the URL right, is a firewall in between?".to_owned()),

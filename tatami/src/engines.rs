@@ -1,8 +1,8 @@
 //! Turns settings into engines.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::Write,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -32,7 +32,40 @@ pub(crate) struct DataDir {
     _lock: File,
 }
 
+/// What a data directory looks like to somebody who leaves it alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    Missing,
+    Unused,
+    InUse,
+}
+
 impl DataDir {
+    /// Looks without creating anything. A platform that starts at this very moment may be refused its lock.
+    pub(crate) fn look(path: &Path) -> io::Result<Look> {
+        match fs::metadata(path) {
+            Ok(metadata) if !metadata.is_dir() => return Err(io::ErrorKind::NotADirectory.into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Missing),
+            Err(error) => return Err(error),
+        }
+        match File::open(path.join("lock")) {
+            Ok(lock) => match lock.try_lock_shared() {
+                Ok(()) => Ok(Look::Unused),
+                Err(TryLockError::WouldBlock) => Ok(Look::InUse),
+                Err(TryLockError::Error(error)) => Err(error),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Look::Unused),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Refuses a directory that another process uses. Its ports are probably taken too, and that would say less.
+    pub(crate) fn ensure_unused(path: &Path) -> anyhow::Result<()> {
+        // What is wrong in other ways is said when it is opened.
+        if matches!(Self::look(path), Ok(Look::InUse)) { Err(in_use(path)) } else { Ok(()) }
+    }
+
     /// Creates the directory if needed, readable for its owner only, and locks it.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
@@ -45,12 +78,7 @@ impl DataDir {
             .mode(0o600)
             .open(path.join("lock"))
             .with_context(|| format!("cannot write to the data directory {}", path.display()))?;
-        lock.try_lock().map_err(|_| {
-            anyhow::anyhow!(
-                "another tatami uses the data directory {}; stop it or choose another with --data-dir",
-                path.display()
-            )
-        })?;
+        lock.try_lock().map_err(|_| in_use(path))?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
@@ -73,12 +101,49 @@ impl DataDir {
     }
 }
 
-/// Whether anything is kept in the data directory.
-pub(crate) fn needs_data_dir(settings: &Settings) -> bool {
-    settings.kafka.brokers.is_empty()
-        || settings.postgres.url.expose_secret().is_empty()
-        || settings.mongodb.url.is_empty()
-        || settings.internal.secret.expose_secret().is_empty()
+fn in_use(path: &Path) -> anyhow::Error {
+    anyhow::anyhow!(
+        "another tatami uses the data directory {}; stop it or choose another with --data-dir",
+        path.display()
+    )
+}
+
+/// Engines in processes of their own, as far as the settings name them.
+pub(crate) struct Remote {
+    pub(crate) log: Option<EventLog>,
+    pub(crate) sql: Option<SqlEngine>,
+    pub(crate) history: Option<HistoryStore>,
+    pub(crate) tickets: Option<TicketStore>,
+}
+
+impl Remote {
+    /// Connects without waiting: engines that are away are used as soon as they are there.
+    pub(crate) async fn connect(settings: &Settings) -> anyhow::Result<Self> {
+        let Settings { kafka, postgres, mongodb, redis, .. } = settings;
+        Ok(Self {
+            log: if kafka.brokers.is_empty() {
+                None
+            } else {
+                Some(EventLog::Kafka(KafkaLog::connect(kafka).context("kafka.brokers")?))
+            },
+            sql: if postgres.url.expose_secret().is_empty() {
+                None
+            } else {
+                Some(SqlEngine::Postgres(postgres.clone()))
+            },
+            history: if mongodb.url.is_empty() {
+                None
+            } else {
+                let expiry_s = settings.history_store.expiry_s;
+                Some(HistoryStore::mongodb(mongodb, expiry_s).await.context("mongodb.url")?)
+            },
+            tickets: if redis.url.is_empty() {
+                None
+            } else {
+                Some(TicketStore::redis(redis).context("redis.url")?)
+            },
+        })
+    }
 }
 
 /// Connects to the engines that the settings name and opens the embedded ones for the rest. Engines that are away are no
@@ -93,27 +158,22 @@ pub(crate) async fn connect(
         Ok::<_, anyhow::Error>(opened.path.as_path())
     };
     let clock = Clock::system();
-    let log = if settings.kafka.brokers.is_empty() {
-        EventLog::Embedded(EmbeddedLog::open(directory()?, &settings.embedded_log, clock.clone()).await?)
+    let remote = Remote::connect(settings).await?;
+    let log = if let Some(log) = remote.log {
+        log
     } else {
-        EventLog::Kafka(KafkaLog::connect(&settings.kafka)?)
+        let opened = EmbeddedLog::open(directory()?, &settings.embedded_log, clock.clone());
+        EventLog::Embedded(opened.await?)
     };
-    let sql = if settings.postgres.url.expose_secret().is_empty() {
-        SqlEngine::Sqlite(directory()?.to_owned())
-    } else {
-        SqlEngine::Postgres(settings.postgres.clone())
+    let sql = match remote.sql {
+        Some(sql) => sql,
+        None => SqlEngine::Sqlite(directory()?.to_owned()),
     };
-    let expiry_s = settings.history_store.expiry_s;
-    let history = if settings.mongodb.url.is_empty() {
-        HistoryStore::embedded(directory()?, expiry_s).await?
-    } else {
-        HistoryStore::mongodb(&settings.mongodb, expiry_s).await.context("mongodb.url")?
+    let history = match remote.history {
+        Some(history) => history,
+        None => HistoryStore::embedded(directory()?, settings.history_store.expiry_s).await?,
     };
-    let tickets = if settings.redis.url.is_empty() {
-        TicketStore::memory(clock.clone())
-    } else {
-        TicketStore::redis(&settings.redis).context("redis.url")?
-    };
+    let tickets = remote.tickets.unwrap_or_else(|| TicketStore::memory(clock.clone()));
     let client = InternalClient::new(urls, internal_key(settings, data_dir)?, clock.clone())?;
     Ok(Engines {
         log,

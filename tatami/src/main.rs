@@ -3,16 +3,21 @@
 mod cli;
 mod commands;
 mod engines;
+mod ports;
 mod services;
 mod settings;
+mod welcome;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::fs::Mode;
 
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    // SQLite chooses its files' permissions itself: what this process creates is its user's alone. Before there are threads.
+    rustix::process::umask(Mode::from_raw_mode(0o077));
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,
@@ -31,7 +36,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Config { command, options } => commands::config(&command, &options),
             Command::Doctor(options) => commands::doctor(&options).await,
             Command::Health { url } => commands::health(&url).await,
-            Command::Service(service) => services::single(service).await.map(|()| ExitCode::SUCCESS),
+            Command::Service(command) => {
+                let (service, options) = command.parts();
+                services::single(service, options).await.map(|()| ExitCode::SUCCESS)
+            }
         }
     })
 }

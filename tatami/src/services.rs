@@ -1,157 +1,188 @@
 //! Runs services: all of them in one process, or one.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, pin::Pin, time::Duration};
 
-use anyhow::Context;
 use common::{
-    backoff::Backoff,
+    config,
     engine::Engines,
     http::{
-        admin::{self, Readiness},
-        client::{Service as Name, Urls},
+        admin,
+        client::{Service as Called, Urls},
         server::HttpServer,
     },
     telemetry,
 };
+use iot_agent_mqtt::Listeners;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::oneshot;
-use tracing::info;
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+use tracing::{info, warn};
 
 use crate::{
-    cli::{Options, Service},
-    engines::{self, DataDir, EngineNames, Watched},
+    cli::Options,
+    engines::{self, DataDir, Watched},
+    ports::{self, Ports},
     settings::Settings,
+    welcome::Welcome,
 };
-
-/// Internal services of `tatami up` listen where only this machine reaches them, on whatever port is free.
-const LOOPBACK: &str = "127.0.0.1:0";
 
 /// How long open requests and records on their way may take when the process is asked to stop.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// Starts a service that was bound.
-macro_rules! start {
-    ($engines:expr, $name:literal, $server:expr) => {{
-        let server = $server;
-        $engines.shutdown.spawn($name, server.run());
-    }};
-}
-
 /// Runs the whole platform until it is asked to stop.
 pub(crate) async fn up(options: &Options) -> anyhow::Result<()> {
-    let settings = Settings::load(options)?;
-    telemetry::start(&settings.telemetry)?;
-    let metrics = record_metrics()?;
+    let settings = Settings::load(options)?.with_internal_services_inside();
+    let metrics = start_telemetry(&settings)?;
+    DataDir::ensure_unused(&options.data_dir)?;
+    let ports = Ports::bind(&settings).await?;
     let data_dir = DataDir::open(&options.data_dir)?;
     let urls = Urls::default();
     let engines = engines::connect(&settings, Some(&data_dir), urls.clone()).await?;
     engines::watch(&engines, &settings, &[Watched::Log, Watched::History, Watched::Tickets]);
-    let admin = serve_admin(&settings, &engines, metrics).await?;
+    let welcome = Welcome::new(&settings, &options.data_dir, &ports)?;
+    serve_admin(ports.admin, &engines, metrics);
 
-    macro_rules! internal {
-        ($module:ident, $name:ident, $label:literal) => {{
-            let config = $module::Config { listen: LOOPBACK.to_owned(), ..settings.$module.clone() };
-            let server = $module::Server::bind(config, engines.clone()).await.context($label)?;
-            urls.set(Name::$name, format!("http://{}", server.local_addr()?));
-            server
-        }};
-    }
-    let mut auth = internal!(auth, Auth, "auth");
-    let data_broker = internal!(data_broker, DataBroker, "data-broker");
-    let device_manager = internal!(device_manager, DeviceManager, "device-manager");
-    let history = internal!(history, History, "history");
-    let kafka_ws = internal!(kafka_ws, KafkaWs, "kafka-ws");
-    let x509_identity = internal!(x509_identity, X509Identity, "x509-identity");
-    let persister =
-        persister::Server::bind(settings.persister.clone(), engines.clone()).await.context("persister")?;
-    let agent = iot_agent_mqtt::Server::bind(settings.iot_agent_mqtt.clone(), engines.clone())
-        .await
-        .context("iot-agent-mqtt")?;
-    let gateway =
-        gateway::Server::bind(settings.gateway.clone(), engines.clone()).await.context("gateway")?;
-
-    let welcome = Welcome {
-        gateway: gateway.local_addr()?,
-        mqtt: agent.local_addr(),
-        mqtt_tls: agent.local_addr_tls(),
-        admin,
-        data_dir: options.data_dir.clone(),
-        engines: EngineNames::of(&settings),
-    };
+    let mut auth = auth::Server::bind(settings.auth.clone(), engines.clone()).await?;
     let password = auth.initial_admin_password();
-    start!(engines, "auth", auth);
-    start!(engines, "data-broker", data_broker);
-    start!(engines, "device-manager", device_manager);
-    start!(engines, "history", history);
-    start!(engines, "kafka-ws", kafka_ws);
-    start!(engines, "x509-identity", x509_identity);
-    start!(engines, "persister", persister);
-    start!(engines, "iot-agent-mqtt", agent);
-    start!(engines, "gateway", gateway);
-    let (readiness, stop) = (engines.readiness.clone(), engines.shutdown.clone());
-    engines.shutdown.spawn("welcome", async move {
-        let greeting = async {
-            tokio::select! {
-                () = welcome.greet(password, &readiness) => {}
-                () = tell_what_is_missing(&readiness) => {}
-            }
-        };
-        stop.unless_requested(greeting).await;
-    });
+    let address = auth.local_addr()?;
+    let mut services = vec![Bound::new("auth", auth.run()).called(Called::Auth, address)];
+    for service in [
+        Service::DataBroker,
+        Service::DeviceManager,
+        Service::History,
+        Service::KafkaWs,
+        Service::X509Identity,
+        Service::Persister,
+    ] {
+        services.push(service.bind(&settings, &engines).await?);
+    }
+    services.push(bind_agent(ports.mqtt, &settings, &engines)?);
+    services.push(bind_gateway(ports.gateway, &settings, &engines)?);
+    // All know where the others are before the first begins to ask.
+    for (called, address) in services.iter().filter_map(|service| service.called) {
+        urls.set(called, format!("http://{address}"));
+    }
+    for service in services {
+        service.start(&engines);
+    }
+    welcome.start(password, &engines);
     stop_when_asked(&engines).await
-}
-
-async fn wait_until_ready(readiness: &Readiness) {
-    let mut backoff = Backoff::up_to(Duration::from_millis(200));
-    while !readiness.is_ready() {
-        backoff.wait().await;
-    }
-}
-
-/// Tells every few seconds what the start waits for. Ends only with the wait itself.
-#[expect(clippy::print_stdout, reason = "the person who started it looks at the terminal")]
-async fn tell_what_is_missing(readiness: &Readiness) {
-    let mut every = tokio::time::interval(Duration::from_secs(5));
-    every.tick().await;
-    loop {
-        every.tick().await;
-        for (name, reason) in readiness.missing() {
-            println!("  waiting for {name}: {reason}");
-        }
-    }
 }
 
 /// Runs one service until it is asked to stop.
-pub(crate) async fn single(service: Service) -> anyhow::Result<()> {
-    let options = service.options();
+pub(crate) async fn single(service: Service, options: &Options) -> anyhow::Result<()> {
     let settings = Settings::load(options)?;
-    telemetry::start(&settings.telemetry)?;
-    let metrics = record_metrics()?;
+    let metrics = start_telemetry(&settings)?;
     require_shared_engines(&settings)?;
+    let admin = ports::bind_admin(&settings).await?;
+    info!(address = %admin.local_addr()?, "health and metrics");
     let engines = engines::connect(&settings, None, Urls::new(settings.urls.clone())).await?;
-    let admin = serve_admin(&settings, &engines, metrics).await?;
-    info!(%admin, "health and metrics");
-
-    macro_rules! run {
-        ($module:ident, $label:literal, $watched:expr) => {{
-            engines::watch(&engines, &settings, &$watched);
-            let server = $module::Server::bind(settings.$module.clone(), engines.clone()).await?;
-            start!(engines, $label, server);
-        }};
-    }
-    match service {
-        Service::Gateway(_) => run!(gateway, "gateway", [Watched::Log]),
-        Service::Auth(_) => run!(auth, "auth", [Watched::Log]),
-        Service::DeviceManager(_) => run!(device_manager, "device-manager", [Watched::Log]),
-        Service::DataBroker(_) => run!(data_broker, "data-broker", [Watched::Log, Watched::Tickets]),
-        Service::Persister(_) => run!(persister, "persister", [Watched::Log, Watched::History]),
-        Service::History(_) => run!(history, "history", [Watched::History]),
-        Service::KafkaWs(_) => run!(kafka_ws, "kafka-ws", [Watched::Log, Watched::Tickets]),
-        Service::IotAgentMqtt(_) => run!(iot_agent_mqtt, "iot-agent-mqtt", [Watched::Log]),
-        Service::X509Identity(_) => run!(x509_identity, "x509-identity", [Watched::Log]),
-    }
+    engines::watch(&engines, &settings, service.watched());
+    serve_admin(admin, &engines, metrics);
+    service.bind(&settings, &engines).await?.start(&engines);
     stop_when_asked(&engines).await
+}
+
+/// A service of the platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    Gateway,
+    Auth,
+    DeviceManager,
+    DataBroker,
+    Persister,
+    History,
+    KafkaWs,
+    IotAgentMqtt,
+    X509Identity,
+}
+
+impl Service {
+    /// The engines without which it is not ready, besides its database, which watches itself.
+    fn watched(self) -> &'static [Watched] {
+        match self {
+            Self::Gateway | Self::Auth | Self::DeviceManager | Self::IotAgentMqtt | Self::X509Identity => {
+                &[Watched::Log]
+            }
+            Self::DataBroker | Self::KafkaWs => &[Watched::Log, Watched::Tickets],
+            Self::Persister => &[Watched::Log, Watched::History],
+            Self::History => &[Watched::History],
+        }
+    }
+
+    async fn bind(self, settings: &Settings, engines: &Engines) -> anyhow::Result<Bound> {
+        let all = engines.clone();
+        Ok(match self {
+            Self::Gateway => bind_gateway(ports::bind_gateway(settings).await?, settings, engines)?,
+            Self::IotAgentMqtt => bind_agent(ports::bind_mqtt(settings).await?, settings, engines)?,
+            Self::Persister => {
+                let server = persister::Server::bind(settings.persister.clone(), all).await?;
+                Bound::new("persister", server.run())
+            }
+            Self::Auth => {
+                let server = auth::Server::bind(settings.auth.clone(), all).await?;
+                let address = server.local_addr()?;
+                Bound::new("auth", server.run()).called(Called::Auth, address)
+            }
+            Self::DeviceManager => {
+                let server = device_manager::Server::bind(settings.device_manager.clone(), all).await?;
+                let address = server.local_addr()?;
+                Bound::new("device-manager", server.run()).called(Called::DeviceManager, address)
+            }
+            Self::DataBroker => {
+                let server = data_broker::Server::bind(settings.data_broker.clone(), all).await?;
+                let address = server.local_addr()?;
+                Bound::new("data-broker", server.run()).called(Called::DataBroker, address)
+            }
+            Self::History => {
+                let server = history::Server::bind(settings.history.clone(), all).await?;
+                let address = server.local_addr()?;
+                Bound::new("history", server.run()).called(Called::History, address)
+            }
+            Self::KafkaWs => {
+                let server = kafka_ws::Server::bind(settings.kafka_ws.clone(), all).await?;
+                let address = server.local_addr()?;
+                Bound::new("kafka-ws", server.run()).called(Called::KafkaWs, address)
+            }
+            Self::X509Identity => {
+                let server = x509_identity::Server::bind(settings.x509_identity.clone(), all).await?;
+                let address = server.local_addr()?;
+                Bound::new("x509-identity", server.run()).called(Called::X509Identity, address)
+            }
+        })
+    }
+}
+
+fn bind_gateway(listener: TcpListener, settings: &Settings, engines: &Engines) -> anyhow::Result<Bound> {
+    let server = gateway::Server::on(listener, &settings.gateway, engines.clone())?;
+    Ok(Bound::new("gateway", server.run()))
+}
+
+fn bind_agent(listeners: Listeners, settings: &Settings, engines: &Engines) -> anyhow::Result<Bound> {
+    let server = iot_agent_mqtt::Server::on(listeners, settings.iot_agent_mqtt.clone(), engines.clone())?;
+    Ok(Bound::new("iot-agent-mqtt", server.run()))
+}
+
+/// A service that is bound and not serving yet.
+struct Bound {
+    name: &'static str,
+    /// What other services call it, and where.
+    called: Option<(Called, SocketAddr)>,
+    work: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Bound {
+    fn new(name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { name, called: None, work: Box::pin(work) }
+    }
+
+    fn called(self, called: Called, address: SocketAddr) -> Self {
+        Self { called: Some((called, address)), ..self }
+    }
+
+    fn start(self, engines: &Engines) {
+        engines.shutdown.spawn(self.name, self.work);
+    }
 }
 
 /// Services in different processes meet only in engines that all of them reach.
@@ -176,23 +207,22 @@ fn require_shared_engines(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn record_metrics() -> anyhow::Result<PrometheusHandle> {
+/// Logs and metrics.
+fn start_telemetry(settings: &Settings) -> anyhow::Result<PrometheusHandle> {
     const SECONDS: [f64; 12] = [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+    telemetry::start(&settings.telemetry)?;
+    for variable in config::unknown_variables() {
+        warn!(variable, "no setting has this name, it is ignored");
+    }
     Ok(PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("seconds".to_owned()), &SECONDS)?
         .install_recorder()?)
 }
 
-async fn serve_admin(
-    settings: &Settings,
-    engines: &Engines,
-    metrics: PrometheusHandle,
-) -> anyhow::Result<SocketAddr> {
-    let listener = HttpServer::bind(&settings.admin.listen, settings.http).await.context("admin.listen")?;
-    let address = listener.local_addr()?;
+fn serve_admin(server: HttpServer, engines: &Engines, metrics: PrometheusHandle) {
     let router = admin::router(engines.readiness.clone(), metrics.clone());
     // It answers until the very end, so it does not wait with the others.
-    engines.shutdown.spawn("admin", listener.run(router, engines.shutdown.clone()));
+    engines.shutdown.spawn("admin", server.run(router, engines.shutdown.clone()));
     let upkeep = engines.shutdown.clone();
     engines.shutdown.spawn("metrics upkeep", async move {
         let mut every = tokio::time::interval(Duration::from_secs(5));
@@ -200,7 +230,6 @@ async fn serve_admin(
             metrics.run_upkeep();
         }
     });
-    Ok(address)
 }
 
 async fn stop_when_asked(engines: &Engines) -> anyhow::Result<()> {
@@ -210,78 +239,4 @@ async fn stop_when_asked(engines: &Engines) -> anyhow::Result<()> {
     let _ = tokio::time::timeout(GRACE, engines.log.flush()).await;
     info!(ended_well, "stopped");
     Ok(())
-}
-
-/// What `tatami up` tells the person who started it.
-struct Welcome {
-    gateway: SocketAddr,
-    mqtt: Option<SocketAddr>,
-    mqtt_tls: Option<SocketAddr>,
-    admin: SocketAddr,
-    data_dir: PathBuf,
-    engines: EngineNames,
-}
-
-impl Welcome {
-    /// Shows the password of the first start as soon as there is one, since nobody may be locked out because something else
-    /// is away, and the rest when everything is ready.
-    async fn greet(&self, password: oneshot::Receiver<SecretString>, readiness: &Readiness) {
-        // Later starts have none to show: the sender is dropped.
-        let password = password.await.ok();
-        let password = password.as_ref().map(ExposeSecret::expose_secret);
-        self.print_password(password);
-        wait_until_ready(readiness).await;
-        self.print(password);
-    }
-
-    #[expect(clippy::print_stdout, reason = "this is what the command is asked to print")]
-    fn print_password(&self, password: Option<&str>) {
-        match password {
-            Some(password) => println!("\n  user admin, password {password}  (shown only now: keep it)"),
-            None => println!("\n  user admin, with the password of the first start"),
-        }
-        println!(
-            "  starting; data in {}, health at http://{}/health/ready",
-            self.data_dir.display(),
-            self.admin
-        );
-    }
-
-    #[expect(clippy::print_stdout, reason = "this is what the command is asked to print")]
-    fn print(&self, password: Option<&str>) {
-        let off = || "off".to_owned();
-        let port = |address: Option<SocketAddr>| address.map_or_else(off, |address| address.to_string());
-        println!(
-            "
-Tatami is up.
-
-  API gateway        http://{gateway}
-  MQTT               {mqtt}  (user and password)
-  MQTT over TLS      {mqtt_tls}  (client certificate)
-  health, metrics    http://{admin}/health/ready  http://{admin}/metrics
-  engines            {log}, {sql},
-                     {history}, {tickets}
-  data               {data_dir}
-",
-            gateway = self.gateway,
-            mqtt = port(self.mqtt),
-            mqtt_tls = port(self.mqtt_tls),
-            admin = self.admin,
-            log = self.engines.log,
-            sql = self.engines.sql,
-            history = self.engines.history,
-            tickets = self.engines.tickets,
-            data_dir = self.data_dir.display(),
-        );
-        println!(
-            "Try it:
-
-  TOKEN=$(curl -s http://{gateway}/auth -H 'Content-Type: application/json' \\
-    -d '{{\"username\": \"admin\", \"passwd\": \"{password}\"}}' | sed 's/.*\"jwt\":\"//; s/\".*//')
-  curl -s http://{gateway}/device -H \"Authorization: Bearer $TOKEN\"
-",
-            gateway = self.gateway,
-            password = password.unwrap_or("..."),
-        );
-    }
 }

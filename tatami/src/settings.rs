@@ -1,5 +1,6 @@
 //! All settings of the binary: the sections of `common` and one per service.
 
+use anyhow::Context;
 use common::{
     config::{self, AdminSettings, HistorySettings, InternalSettings, UrlSettings},
     engine::{
@@ -8,10 +9,11 @@ use common::{
         sql::PostgresSettings,
         ticket_store::RedisSettings,
     },
-    http::server::HttpSettings,
+    http::{InternalKey, server::HttpSettings},
     telemetry::TelemetrySettings,
 };
 use figment::{Figment, providers::Serialized};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 
 use crate::cli::Options;
@@ -58,7 +60,45 @@ const DEFAULTS: [&str; 10] = [
 impl Settings {
     /// Reads the settings; the error names the key that is wrong.
     pub(crate) fn load(options: &Options) -> anyhow::Result<Self> {
-        figment(options)?.extract().map_err(|error| explained(&error))
+        let settings: Self = figment(options)?.extract().map_err(|error| explained(&error))?;
+        settings.check_engines()?;
+        Ok(settings)
+    }
+
+    /// Refuses what cannot be the address of an engine, instead of trying to reach it for ever.
+    fn check_engines(&self) -> anyhow::Result<()> {
+        for (option, setting, variable, checked) in [
+            ("--kafka", "kafka.brokers", "TATAMI_KAFKA__BROKERS", self.kafka.validate()),
+            ("--postgres", "postgres.url", "TATAMI_POSTGRES__URL", self.postgres.validate()),
+            ("--mongodb", "mongodb.url", "TATAMI_MONGODB__URL", self.mongodb.validate()),
+            ("--redis", "redis.url", "TATAMI_REDIS__URL", self.redis.validate()),
+        ] {
+            checked
+                .with_context(|| format!("{option} (setting {setting}, {variable} in the environment)"))?;
+        }
+        let secret = self.internal.secret.expose_secret();
+        anyhow::ensure!(
+            secret.is_empty() || secret.len() >= InternalKey::MIN_SECRET_LEN,
+            "setting internal.secret (TATAMI_INTERNAL__SECRET in the environment): must have {} characters or more",
+            InternalKey::MIN_SECRET_LEN
+        );
+        Ok(())
+    }
+
+    /// The same, with the services that nobody calls from outside where only this machine reaches them, on whatever port is
+    /// free.
+    pub(crate) fn with_internal_services_inside(mut self) -> Self {
+        for listen in [
+            &mut self.auth.listen,
+            &mut self.device_manager.listen,
+            &mut self.data_broker.listen,
+            &mut self.history.listen,
+            &mut self.kafka_ws.listen,
+            &mut self.x509_identity.listen,
+        ] {
+            "127.0.0.1:0".clone_into(listen);
+        }
+        self
     }
 }
 

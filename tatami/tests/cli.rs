@@ -1,12 +1,70 @@
 //! The command line as an operator uses it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
-use std::process::{Command, Output};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tatami"));
+    command.env_clear().args(arguments).stdin(Stdio::null());
+    command
+}
 
 fn tatami(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tatami"));
-    command.env_clear().args(arguments).envs(environment.iter().copied());
-    command.output().unwrap()
+    command(arguments).envs(environment.iter().copied()).output().unwrap()
+}
+
+/// `tatami up` on ports that are free. It is killed when it is dropped.
+struct Platform(Child);
+
+impl Platform {
+    /// Waits until it says that it is up.
+    fn start(data_dir: &Path) -> Self {
+        let data_dir = data_dir.display().to_string();
+        let arguments = [&["up", "--data-dir", &data_dir][..], &FREE_PORTS].concat();
+        let mut child = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let platform = Self(child);
+        assert!(lines.any(|line| line.unwrap().contains("Tatami is up")), "it ended before it was up");
+        platform
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+const FREE_PORTS: [&str; 8] =
+    ["--port", "0", "--mqtt-port", "0", "--mqtt-tls-port", "0", "--admin-port", "0"];
+
+/// All files below a directory.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// Everything that would show that a directory was written to.
+fn state(directory: &Path) -> Vec<(PathBuf, u64, i64)> {
+    let mut state: Vec<_> = files(directory)
+        .into_iter()
+        .map(|path| {
+            let metadata = fs::metadata(&path).unwrap();
+            (path, metadata.len(), metadata.mtime_nsec())
+        })
+        .collect();
+    state.sort();
+    state
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -59,6 +117,7 @@ fn a_wrong_setting_is_named() {
     for (variable, value, mentioned) in [
         ("TATAMI_HTTP__MAX_BODY_BYTES", "lots", "max_body_bytes"),
         ("TATAMI_KAFKA__BROKER", "localhost:9092", "broker"),
+        ("TATAMI_KAFKA_BROKERS", "localhost:9092", "did you mean TATAMI_KAFKA__BROKERS?"),
         ("TATAMI_TELEMETRY__FORMAT", "xml", "format"),
     ] {
         let output = tatami(&["config", "show"], &[(variable, value)]);
@@ -74,4 +133,127 @@ fn a_service_alone_says_which_engines_it_needs() {
     for variable in ["TATAMI_KAFKA__BROKERS", "TATAMI_MONGODB__URL", "TATAMI_INTERNAL__SECRET"] {
         assert!(text(&output.stderr).contains(variable), "{}", text(&output.stderr));
     }
+}
+
+#[test]
+fn addresses_that_are_no_engines_are_refused() {
+    for (option, value, variable) in [
+        ("--kafka", "kafka://localhost:9092", "TATAMI_KAFKA__BROKERS"),
+        ("--postgres", "mysql://u:hidden@h/d", "TATAMI_POSTGRES__URL"),
+        ("--mongodb", "u:hidden@h:27017", "TATAMI_MONGODB__URL"),
+        ("--redis", "redis://h:port", "TATAMI_REDIS__URL"),
+    ] {
+        let directory = TempDir::new().unwrap();
+        let data_dir = directory.path().join("data");
+        let data_dir_text = data_dir.display().to_string();
+        let arguments = [&["up", option, value, "--data-dir", &data_dir_text][..], &FREE_PORTS].concat();
+        for (arguments, environment) in
+            [(arguments.as_slice(), &[][..]), (&["config", "show"], &[(variable, value)])]
+        {
+            let output = tatami(arguments, environment);
+            let error = text(&output.stderr);
+            assert!(!output.status.success(), "{option} {value} was accepted");
+            assert!(error.contains(option) && error.contains(variable), "{error}");
+            assert!(!error.contains("hidden"), "{error}");
+        }
+        assert!(!data_dir.exists());
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_before_anything_is_created() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for at in [1, 3, 5, 7] {
+        let directory = TempDir::new().unwrap();
+        let data_dir = directory.path().join("data");
+        let mut ports = FREE_PORTS;
+        ports[at] = &port;
+        let data_dir_text = data_dir.display().to_string();
+        let output = tatami(&[&["up", "--data-dir", &data_dir_text][..], &ports].concat(), &[]);
+        let error = text(&output.stderr);
+        assert!(!output.status.success());
+        assert!(error.contains(&format!("127.0.0.1:{port}")) && error.contains(ports[at - 1]), "{error}");
+        assert!(!data_dir.exists());
+    }
+}
+
+#[test]
+fn a_service_alone_tells_which_port_is_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let environment = [
+        ("TATAMI_ADMIN__LISTEN", address.as_str()),
+        ("TATAMI_KAFKA__BROKERS", "127.0.0.1:1"),
+        ("TATAMI_POSTGRES__URL", "postgres://127.0.0.1:1/d"),
+        ("TATAMI_MONGODB__URL", "mongodb://127.0.0.1:1"),
+        ("TATAMI_REDIS__URL", "redis://127.0.0.1:1"),
+        ("TATAMI_INTERNAL__SECRET", "a secret that only these tests know"),
+    ];
+    let output = tatami(&["history"], &environment);
+    let error = text(&output.stderr);
+    assert!(!output.status.success());
+    assert!(error.contains(&address) && error.contains("--admin-port"), "{error}");
+}
+
+#[test]
+fn variables_that_mean_nothing_are_told() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let environment = [("TATAMI_DATADIR", "/tmp"), ("TATAMI_CACHE", "/tmp"), ("TATAMI_TEST_KAFKA", "x")];
+    // The taken port ends it soon.
+    let output = tatami(&["up", "--admin-port", &port], &environment);
+    let told = text(&output.stderr);
+    assert!(told.contains("TATAMI_DATADIR"), "{told}");
+    assert!(!told.contains("TATAMI_CACHE") && !told.contains("TATAMI_TEST_KAFKA"), "{told}");
+}
+
+#[test]
+fn files_are_their_users_alone() {
+    let directory = TempDir::new().unwrap();
+    let data_dir = directory.path().join("data");
+    // As somebody makes it who does not think of this.
+    fs::DirBuilder::new().mode(0o755).create(&data_dir).unwrap();
+    let platform = Platform::start(&data_dir);
+    let files = files(&data_dir);
+    for name in ["auth.db", "auth.db-wal", "internal-secret", "lock"] {
+        assert!(files.iter().any(|file| file.ends_with(name)), "{name} is not among {files:?}");
+    }
+    for file in files {
+        let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{} has {mode:o}", file.display());
+    }
+    drop(platform);
+}
+
+#[test]
+fn the_doctor_changes_nothing() {
+    let directory = TempDir::new().unwrap();
+    let data_dir = directory.path().join("data");
+    let data_dir_text = data_dir.display().to_string();
+    let doctor = || {
+        let output = tatami(&["doctor", "--data-dir", &data_dir_text], &[]);
+        assert!(output.status.success(), "{}", text(&output.stdout));
+        text(&output.stdout)
+    };
+    assert!(doctor().contains("does not exist yet"));
+    assert!(!data_dir.exists());
+    fs::create_dir(&data_dir).unwrap();
+    assert!(doctor().contains("not in use"));
+    assert_eq!(state(&data_dir), []);
+
+    let platform = Platform::start(&data_dir);
+    assert!(doctor().contains("in use by a running platform"));
+    // Its ports are free, and its directory is not.
+    let second = tatami(&[&["up", "--data-dir", &data_dir_text][..], &FREE_PORTS].concat(), &[]);
+    assert!(text(&second.stderr).contains("another tatami uses"), "{}", text(&second.stderr));
+    drop(platform);
+    let before = state(&data_dir);
+    assert!(doctor().contains("not in use"));
+    assert_eq!(state(&data_dir), before);
+
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    let output = tatami(&["doctor", "--data-dir", &file.display().to_string()], &[]);
+    assert!(!output.status.success() && text(&output.stdout).contains("FAIL"), "{}", text(&output.stdout));
 }

@@ -30,24 +30,3 @@ CREATE TABLE revoked (
 CREATE TABLE reserved_names (
     name TEXT PRIMARY KEY
 );
-
--- Tenants that are gone; `done` when nothing is kept of them any more.
-CREATE TABLE tenant_removals (
-    tenant TEXT NOT NULL,
-    generation BIGINT NOT NULL,
-    done BIGINT NOT NULL,
-    PRIMARY KEY (tenant, generation)
-);
-
-CREATE TABLE outbox (
-    id TEXT PRIMARY KEY,
-    tenant TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    record_key TEXT,
-    value TEXT NOT NULL
-);
-CREATE TABLE outbox_lease (
-    name TEXT PRIMARY KEY,
-    owner TEXT NOT NULL,
-    expires_ms BIGINT NOT NULL
-);

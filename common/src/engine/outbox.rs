@@ -1,7 +1,7 @@
 //! A change and its event leave together: the event is a row of the same transaction, relayed to the log in order
 //! and at least once.
 //!
-//! A service that uses it has the tables of [`MIGRATION`] in its migrations.
+//! Its tables are in the database of every service: `SqlEngine::open` makes them beside those of the service's migrations.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,16 +25,16 @@ use crate::{
     wire::{Subject, Tenant, Topic, header},
 };
 
-/// What an outbox needs in the database of its service.
-pub const MIGRATION: &str = "
-CREATE TABLE outbox (
+/// The tables of an outbox. They are made at every start, where they are not there yet.
+pub(super) const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS outbox (
     id TEXT PRIMARY KEY,
     tenant TEXT NOT NULL,
     subject TEXT NOT NULL,
     record_key TEXT,
     value TEXT NOT NULL
 );
-CREATE TABLE outbox_lease (
+CREATE TABLE IF NOT EXISTS outbox_lease (
     name TEXT PRIMARY KEY,
     owner TEXT NOT NULL,
     expires_ms BIGINT NOT NULL
@@ -170,6 +170,10 @@ impl Relay {
     }
 
     async fn relay_all(&self) -> anyhow::Result<()> {
+        // The lease is written to the disk: an idle platform only looks.
+        if !self.is_anything_waiting().await? {
+            return Ok(());
+        }
         while self.has_lease().await? {
             let waiting = self.next().await?;
             if waiting.is_empty() {
@@ -178,6 +182,11 @@ impl Relay {
             self.relay(&waiting).await?;
         }
         Ok(())
+    }
+
+    async fn is_anything_waiting(&self) -> Result<bool, SqlError> {
+        let first = sqlx::query("SELECT id FROM outbox LIMIT 1");
+        Ok(first.fetch_optional(self.outbox.sql.pool()?).await?.is_some())
     }
 
     /// Only the holder of the lease relays, so that two instances do not mix up the order.

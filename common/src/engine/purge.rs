@@ -12,9 +12,9 @@ use tracing::warn;
 use super::{Sql, sql::SqlError};
 use crate::{backoff::Backoff, tenancy::Removal, wire::Tenant};
 
-/// What a service that uses [`purge`] has in its migrations.
-pub const MIGRATION: &str = "
-CREATE TABLE tenant_removals (
+/// Which removals are done. Made at every start, where it is not there yet.
+pub(super) const TABLE: &str = "
+CREATE TABLE IF NOT EXISTS purges (
     tenant TEXT NOT NULL,
     generation BIGINT NOT NULL,
     done BIGINT NOT NULL,
@@ -55,8 +55,8 @@ async fn once(
     let mut transaction = sql.begin().await?;
     // Changing nothing locks the row.
     let row = sqlx::query(
-        "INSERT INTO tenant_removals (tenant, generation, done) VALUES ($1, $2, 0)
-         ON CONFLICT (tenant, generation) DO UPDATE SET done = tenant_removals.done RETURNING done",
+        "INSERT INTO purges (tenant, generation, done) VALUES ($1, $2, 0)
+         ON CONFLICT (tenant, generation) DO UPDATE SET done = purges.done RETURNING done",
     )
     .bind(tenant.as_str())
     .bind(removal.generation())
@@ -71,7 +71,7 @@ async fn once(
         .await?;
     let is_done = step(&mut transaction, tenant).await? == 0;
     if is_done {
-        sqlx::query("UPDATE tenant_removals SET done = 1 WHERE tenant = $1 AND generation = $2")
+        sqlx::query("UPDATE purges SET done = 1 WHERE tenant = $1 AND generation = $2")
             .bind(tenant.as_str())
             .bind(removal.generation())
             .execute(&mut *transaction)

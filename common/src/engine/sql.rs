@@ -3,14 +3,18 @@
 //! SQL is written once for both: `$1` placeholders; text, bigint, smallint for booleans, JSON as text; identifiers
 //! are made by the application.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
+use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use sqlx::{AnyPool, Connection, Executor, any::AnyPoolOptions, migrate::Migrator};
+use sqlx::{
+    AnyPool, Connection, Executor, any::AnyPoolOptions, migrate::Migrator, postgres::PgConnectOptions,
+};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::{outbox, purge};
 use crate::{backoff::Backoff, http::admin::ReadyFlag};
 
 /// Where PostgreSQL is, section `postgres` of the settings.
@@ -21,6 +25,19 @@ pub struct PostgresSettings {
     pub url: SecretString,
     /// Connections that each service of the process may hold.
     pub max_connections: u32,
+}
+
+impl PostgresSettings {
+    /// Says what is wrong with the URL, before anything waits for an engine that it does not name.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        let url = self.url.expose_secret();
+        if url.is_empty() {
+            return Ok(());
+        }
+        let is_postgres = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
+        anyhow::ensure!(is_postgres, "the URL must look like postgres://user:password@host:port/database");
+        PgConnectOptions::from_str(url).map(drop).context("the URL cannot be read")
+    }
 }
 
 /// Opens databases of one engine. Cheap to clone.
@@ -95,8 +112,8 @@ impl SqlEngine {
     const SQLITE_PRAGMAS: &'static str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
          PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000; PRAGMA cache_size = -8192";
 
-    /// Opens the database of `service`, without waiting for it: its migrations run as soon as the engine is there,
-    /// and until then every use answers [`SqlError::Unavailable`].
+    /// Opens the database of `service`, without waiting for it: its migrations run and the tables of its outbox are made
+    /// as soon as the engine is there, and until then every use answers [`SqlError::Unavailable`].
     pub fn open(
         &self,
         service: &'static str,
@@ -216,10 +233,14 @@ impl SqlEngine {
     ) -> Result<(), anyhow::Error> {
         if has_schemas {
             let create = format!("CREATE SCHEMA IF NOT EXISTS {}", schema_of(service));
-            // Two instances that start together may both find the schema missing; the loser tries again.
+            // Two instances that start together may both find it missing, as they may with the tables below; the loser
+            // tries again.
             sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(pool).await?;
         }
         migrator.run(pool).await?;
+        for tables in [outbox::TABLES, purge::TABLE] {
+            sqlx::raw_sql(tables).execute(pool).await?;
+        }
         Ok(())
     }
 }
@@ -249,5 +270,23 @@ impl Sql {
         let mut migrated = self.migrated.clone();
         // The sender goes away only when the process ends.
         let _ = migrated.wait_for(|done| *done).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_other_engines_are_refused() {
+        let validate = |url: &str| PostgresSettings { url: url.into(), max_connections: 1 }.validate();
+        for url in ["", "postgres://u:p@h/d", "postgresql://h:5432/d?sslmode=require", "postgres://[::1]/d"] {
+            validate(url).unwrap();
+        }
+        for url in ["mysql://u:secret@h/d", "u:secret@h/d", "postgres://u:secret@h:port/d", "sqlite://secret"]
+        {
+            let error = format!("{:#}", validate(url).unwrap_err());
+            assert!(!error.contains("secret"), "{error}");
+        }
     }
 }

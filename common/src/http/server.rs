@@ -70,10 +70,15 @@ pub struct HttpServer {
 impl HttpServer {
     /// Binds an address such as `127.0.0.1:0`.
     pub async fn bind(listen: &str, settings: HttpSettings) -> io::Result<Self> {
-        settings.validate()?;
         let listener = TcpListener::bind(listen)
             .await
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}")))?;
+        Self::on(listener, settings)
+    }
+
+    /// For a socket that listens already.
+    pub fn on(listener: TcpListener, settings: HttpSettings) -> io::Result<Self> {
+        settings.validate()?;
         Ok(Self { listener, settings })
     }
 

@@ -81,10 +81,22 @@ pub(crate) enum Refusal {
     NotAuthorized,
     Quota,
     AuthenticationMethod,
+    /// It takes no packet as large as the CONNACK that accepts it.
+    PacketSize,
 }
 
-/// A CONNECT, or why it is refused and in which version to say so, if that is known.
-pub(crate) type Connecting = Result<Connect, (Option<Version>, Refusal)>;
+/// A CONNECT, or why it is refused and how to say so.
+pub(crate) type Connecting = Result<Connect, Refused>;
+
+/// A CONNECT that is refused.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// Absent when it is none that is known.
+    pub(crate) version: Option<Version>,
+    /// Largest packet that the client takes, as far as it was read.
+    pub(crate) max_packet: u32,
+    pub(crate) refusal: Refusal,
+}
 
 /// The short acknowledgements of publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +124,7 @@ pub(crate) struct Welcome<'a> {
     /// Set when the server chose the client id.
     pub(crate) assigned_client_id: Option<&'a str>,
     pub(crate) receive_max: u16,
+    /// Largest packet that the server takes.
     pub(crate) max_packet: u32,
     /// Set when it differs from what the client asked for.
     pub(crate) keep_alive: Option<u16>,

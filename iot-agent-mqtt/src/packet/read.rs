@@ -9,7 +9,7 @@ use rmqtt_codec::{
 };
 use tokio_util::codec::Decoder;
 
-use super::{Broken, Connect, Connecting, Inbound, Publish, Refusal, Version, Will};
+use super::{Broken, Connect, Connecting, Inbound, Publish, Refusal, Refused, Version, Will};
 
 /// Size of the frame at the beginning of `input`, once its length can be read. Reserves nothing: the codec would
 /// believe whatever length a stranger claims.
@@ -27,9 +27,10 @@ pub(crate) fn frame_len(input: &[u8], max: u32) -> Result<Option<usize>, Broken>
 
 /// Reads the CONNECT at the beginning of `input`, which holds the whole frame.
 pub(crate) fn read_connect(input: &mut BytesMut, frame: usize) -> Result<Connecting, Broken> {
+    let refused = |version, refusal| Refused { version, max_packet: u32::MAX, refusal };
     let version = match version_of(&input[..frame])? {
         Ok(version) => version,
-        Err(refusal) => return Ok(Err((None, refusal))),
+        Err(refusal) => return Ok(Err(refused(None, refusal))),
     };
     let decoded = if version == Version::V5 {
         v5::Codec::new(0, 0).decode(input).map(|packet| packet.map(|(packet, _)| connect_of_v5(packet)))
@@ -38,7 +39,7 @@ pub(crate) fn read_connect(input: &mut BytesMut, frame: usize) -> Result<Connect
     };
     match decoded {
         Ok(Some(connect)) => Ok(check_client_id(connect?)),
-        Err(DecodeError::InvalidClientId) => Ok(Err((Some(version), Refusal::ClientId))),
+        Err(DecodeError::InvalidClientId) => Ok(Err(refused(Some(version), Refusal::ClientId))),
         Ok(None) | Err(_) => Err(Broken::Malformed),
     }
 }
@@ -104,7 +105,8 @@ fn check_client_id(connect: Connect) -> Connecting {
     let id = &connect.client_id;
     let empty_in_31 = id.is_empty() && connect.version == Version::V31;
     if id.len() > LONGEST || empty_in_31 || id.contains(char::is_control) {
-        return Err((Some(connect.version), Refusal::ClientId));
+        let (version, max_packet) = (Some(connect.version), connect.max_packet);
+        return Err(Refused { version, max_packet, refusal: Refusal::ClientId });
     }
     Ok(connect)
 }
@@ -226,7 +228,7 @@ mod tests {
         let mut input = BytesMut::from(frame);
         let whole = frame_len(frame, 65_536)?.filter(|len| *len == frame.len()).ok_or(Broken::Malformed)?;
         let read = read_connect(&mut input, whole)?;
-        Ok(read.map(|connect| connect.version).map_err(|(_, refusal)| refusal))
+        Ok(read.map(|connect| connect.version).map_err(|refused| refused.refusal))
     }
 
     #[test]

@@ -96,6 +96,8 @@ enum End {
     NotPermitted,
     /// It has begun more QoS 2 publishes than anybody finishes.
     Quota,
+    /// It asked for so much at once that the answer would be larger than it takes.
+    AnswerTooLarge,
     /// The log gave up a publish: the client has to send it again.
     Lost,
     /// Its certificate has ended.
@@ -200,8 +202,8 @@ impl Session {
             Inbound::Publish(publish) => self.publish(publish).await?,
             Inbound::PubRel(id) => self.release(id),
             Inbound::PubAck(id) => self.outbound.acknowledged(id),
-            Inbound::Subscribe { id, filters } => self.subscribe(id, &filters),
-            Inbound::Unsubscribe { id, filters } => self.unsubscribe(id, &filters),
+            Inbound::Subscribe { id, filters } => self.subscribe(id, &filters)?,
+            Inbound::Unsubscribe { id, filters } => self.unsubscribe(id, &filters)?,
             Inbound::Ping => packet::put_pong(&mut self.out),
             Inbound::Disconnect { publish_will } => return Err(End::Disconnected { publish_will }),
         }
@@ -341,6 +343,7 @@ fn count(end: End) {
         End::Silent => refused("keep_alive"),
         End::NotPermitted => refused("topic"),
         End::Quota => refused("quota"),
+        End::AnswerTooLarge => refused("answer_too_large"),
         End::CertificateEnded => refused("certificate_ended"),
         End::Closed(Close::Revoked) => refused("revoked"),
         End::Disconnected { .. } | End::Gone | End::Lost | End::Closed(_) => {}
@@ -353,7 +356,7 @@ fn disconnect_code(end: End) -> Option<u8> {
         End::Disconnected { .. } | End::Gone => return None,
         End::Broken(Broken::Malformed) => 0x81,
         End::Broken(Broken::Protocol) => 0x82,
-        End::Broken(Broken::TooLarge) => 0x95,
+        End::Broken(Broken::TooLarge) | End::AnswerTooLarge => 0x95,
         End::Silent => 0x8d,
         End::NotPermitted | End::Closed(Close::Revoked) => 0x87,
         End::Quota => 0x93,

@@ -1,6 +1,7 @@
 //! From the platform to the client: subscriptions and the messages for them.
 
-use crate::{metrics::refused, packet, session::Session};
+use super::{End, Session};
+use crate::{metrics::refused, packet};
 
 /// Messages with QoS 1 that wait for the client's acknowledgement.
 pub(super) struct Outbound {
@@ -67,7 +68,7 @@ impl Session {
     }
 
     /// One verdict for each filter.
-    pub(super) fn subscribe(&mut self, id: u16, filters: &[(String, u8)]) {
+    pub(super) fn subscribe(&mut self, id: u16, filters: &[(String, u8)]) -> Result<(), End> {
         let link = &self.presence.link;
         let verdicts: Vec<Option<u8>> = filters
             .iter()
@@ -81,13 +82,17 @@ impl Session {
                 Some(granted)
             })
             .collect();
-        packet::put_suback(&mut self.out, self.version, id, &verdicts);
+        let max = self.outbound.max_packet;
+        let written = packet::put_suback(&mut self.out, self.version, max, id, &verdicts);
+        if written { Ok(()) } else { Err(End::AnswerTooLarge) }
     }
 
-    pub(super) fn unsubscribe(&mut self, id: u16, filters: &[String]) {
+    pub(super) fn unsubscribe(&mut self, id: u16, filters: &[String]) -> Result<(), End> {
         let existed: Vec<bool> =
             filters.iter().map(|filter| self.presence.link.unsubscribe(filter)).collect();
-        packet::put_unsuback(&mut self.out, self.version, id, &existed);
+        let max = self.outbound.max_packet;
+        let written = packet::put_unsuback(&mut self.out, self.version, max, id, &existed);
+        if written { Ok(()) } else { Err(End::AnswerTooLarge) }
     }
 }
 

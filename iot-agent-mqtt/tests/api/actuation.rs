@@ -12,6 +12,7 @@ crate::on_both_engines!(
     an_actuation_reaches_its_device,
     each_filter_has_its_own_verdict,
     only_actuations_are_delivered,
+    what_a_device_cannot_take_is_dropped,
     a_removed_device_is_disconnected,
     a_replaced_password_ends_its_sessions,
     a_removed_tenant_is_disconnected,
@@ -117,6 +118,31 @@ async fn only_actuations_are_delivered(engines: TestEngines) {
     platform.announce(&Subject::DEVICE, &json!("rubbish")).await;
     platform.configure("d1", &json!({ "n": 1 })).await;
     assert!(client.read().await.unwrap().1.ends_with(br#"{"n":1}"#));
+}
+
+async fn what_a_device_cannot_take_is_dropped(engines: TestEngines) {
+    let platform = Platform::start(engines).await;
+    let mut hello = platform.hello("d1").level(5);
+    let own = platform.config_topic("d1");
+    let fitting = delivered(5, &own, Some(1), &json!({ "text": "x".repeat(200) }).to_string());
+    // One byte for its kind, two for its length.
+    hello.max_packet = Some(fitting.len() as u32 + 3);
+    let mut client = Client::connect(platform.plain, &hello).await;
+    let mut request = vec![0, 1, 0];
+    request.extend(text(&own));
+    request.push(1);
+    assert_eq!(client.ask(&packet(0x82, &request)).await, Some((0x90, vec![0, 1, 0, 1])));
+    // More of them than may wait for an acknowledgement: a dropped one takes nobody's place.
+    for _ in 0..20 {
+        platform.configure("d1", &json!({ "text": "x".repeat(201) })).await;
+    }
+    platform.configure("d1", &json!({ "text": "x".repeat(200) })).await;
+    let (kind, content) = client.read().await.unwrap();
+    // Its packet id does not matter.
+    let (before, after) = (own.len() + 2, own.len() + 4);
+    assert_eq!((kind, &content[..before]), (0x32, &fitting[..before]));
+    assert_eq!(content[after..], fitting[after..]);
+    assert!(client.is_alive().await);
 }
 
 async fn a_removed_device_is_disconnected(engines: TestEngines) {

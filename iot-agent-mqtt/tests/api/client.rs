@@ -41,6 +41,8 @@ pub(crate) struct Hello {
     pub(crate) keep_alive: u16,
     pub(crate) clean: bool,
     pub(crate) will: Option<(String, String)>,
+    /// Largest packet that the client takes, of version 5.
+    pub(crate) max_packet: Option<u32>,
 }
 
 impl Hello {
@@ -53,6 +55,7 @@ impl Hello {
             keep_alive: 60,
             clean: true,
             will: None,
+            max_packet: None,
         }
     }
 
@@ -71,7 +74,10 @@ impl Hello {
         content.extend([self.level, flags]);
         content.extend(self.keep_alive.to_be_bytes());
         if self.level == 5 {
-            content.push(0);
+            let limit = self.max_packet.map(|max| [&[0x27], &max.to_be_bytes()[..]].concat());
+            let properties = limit.unwrap_or_default();
+            content.push(properties.len() as u8);
+            content.extend(properties);
         }
         content.extend(text(&self.id));
         if let Some((topic, payload)) = &self.will {

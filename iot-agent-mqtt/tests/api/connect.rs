@@ -6,7 +6,7 @@ use common::testing::{TestEngines, eventually, fresh_tenant};
 use serde_json::json;
 
 use crate::{
-    client::{Client, Hello, packet, publish_at},
+    client::{Client, Hello, packet, publish_at, text},
     platform::{PASSWORD, Platform, config},
 };
 
@@ -18,6 +18,7 @@ crate::on_both_engines!(
     wills_on_topics_of_others_are_refused,
     client_ids_have_rules,
     version_5_is_told_the_limits,
+    no_packet_is_larger_than_the_client_takes,
     a_device_has_a_limited_number_of_connections,
     silence_ends_a_connection,
     the_end_of_the_process_is_graceful,
@@ -148,6 +149,37 @@ async fn version_5_is_told_the_limits(engines: TestEngines) {
     assert!(has(&[0x13, 0x0e, 0x10]), "keep-alive of an hour");
     assert!(has(b"auto-"), "client id");
     assert!(has(&[0x25, 0]) && has(&[0x29, 0]) && has(&[0x2a, 0]), "what there is not");
+}
+
+/// MQTT 5, 3.1.2.11.4.
+async fn no_packet_is_larger_than_the_client_takes(engines: TestEngines) {
+    let platform = Platform::start(engines).await;
+    let mut hello = platform.hello("d1").level(5);
+    hello.keep_alive = 0;
+    let (_, content) = Client::open(platform.plain).await.ask(&hello.bytes()).await.unwrap();
+    let size = content.len() as u32 + 2;
+    let with = |max: u32| Hello { max_packet: Some(max), ..hello.clone() };
+    let mut client = Client::connect(platform.plain, &with(size)).await;
+    // A client that cannot be answered does not end the connection before it.
+    assert_eq!(Client::open(platform.plain).await.refusal(&with(size - 1)).await, 0x83);
+    assert!(client.is_alive().await);
+    let wrong = Hello { password: Some("wrong".to_owned()), ..with(5) };
+    assert_eq!(Client::open(platform.plain).await.refusal(&wrong).await, 0x86);
+    for max in [4, 0] {
+        // Not even a refusal fits, and no limit of nothing is allowed.
+        assert_eq!(Client::open(platform.plain).await.ask(&with(max).bytes()).await, None);
+    }
+    let few = |kind: u8, filters: u32| {
+        let filter = [text("x"), if kind == 0x82 { vec![0] } else { Vec::new() }].concat();
+        packet(kind, &[vec![0, 1, 0], filter.repeat(filters as usize)].concat())
+    };
+    for (kind, answer) in [(0x82, 0x90), (0xa2, 0xb0)] {
+        let (kind_of_answer, codes) = client.ask(&few(kind, size - 5)).await.unwrap();
+        assert_eq!((kind_of_answer, codes.len() as u32), (answer, size - 2));
+        assert_eq!(client.ask(&few(kind, size - 4)).await, Some((0xe0, vec![0x95, 0])));
+        assert_eq!(client.read().await, None);
+        client = Client::connect(platform.plain, &with(size)).await;
+    }
 }
 
 async fn a_device_has_a_limited_number_of_connections(engines: TestEngines) {

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use axum::{
@@ -46,6 +47,10 @@ pub(crate) struct Known {
     pub(crate) owners: Arc<Mutex<HashMap<String, (String, String)>>>,
     /// Whether device-manager answers nobody.
     pub(crate) away: Arc<AtomicBool>,
+    /// Whether the authority is still being made.
+    pub(crate) no_authority: Arc<AtomicBool>,
+    /// When it was asked for a certificate.
+    pub(crate) asked: Arc<Mutex<Vec<Instant>>>,
     pub(crate) authority: Arc<Authority>,
 }
 
@@ -85,6 +90,8 @@ impl Platform {
             passwords: Arc::default(),
             owners: Arc::default(),
             away: Arc::default(),
+            no_authority: Arc::default(),
+            asked: Arc::default(),
             authority: Arc::new(Authority::new()),
         };
         let neighbours = serve_stand_ins(&engines, known.clone()).await;
@@ -212,6 +219,10 @@ async fn authenticate(
 }
 
 async fn issue(_: Caller, State(known): State<Known>, Json(body): Json<Value>) -> (StatusCode, Json<Value>) {
+    known.asked.lock().unwrap().push(Instant::now());
+    if known.no_authority.load(Ordering::SeqCst) {
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({})));
+    }
     let certificate = known.authority.sign(body["csr"].as_str().unwrap());
     let answer = json!({ "certificatePem": certificate, "caPem": known.authority.pem() });
     (StatusCode::CREATED, Json(answer))

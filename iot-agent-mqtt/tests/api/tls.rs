@@ -1,8 +1,11 @@
 //! Devices with certificates.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::atomic::Ordering, time::Duration};
 
-use common::{testing::TestEngines, wire::Subject};
+use common::{
+    testing::{TestEngines, eventually},
+    wire::Subject,
+};
 use openssl::{
     asn1::Asn1Time,
     bn::BigNum,
@@ -31,6 +34,7 @@ crate::on_both_engines!(
     a_lost_certificate_ends_its_sessions,
     a_session_ends_with_its_certificate,
     nothing_is_resumed,
+    the_listener_is_ready_soon_after_the_authority,
 );
 
 /// A certificate authority for tests.
@@ -259,4 +263,24 @@ async fn nothing_is_resumed(engines: TestEngines) {
         assert!(session.id().is_empty() || version == SslVersion::TLS1_3);
         assert!(!client.0.ssl().session_reused());
     }
+}
+
+async fn the_listener_is_ready_soon_after_the_authority(engines: TestEngines) {
+    let platform = Platform::start(engines).await;
+    ready(&platform).await;
+    let known = &platform.known;
+    known.no_authority.store(true, Ordering::SeqCst);
+    known.asked.lock().unwrap().clear();
+    platform.another_agent().await;
+    let asked = eventually("the agent has asked often", || async {
+        let asked = known.asked.lock().unwrap().clone();
+        (asked.len() > 8).then_some(asked)
+    })
+    .await;
+    // By now, pauses that went on doubling would be longer.
+    let pause = asked[8] - asked[7];
+    assert!(pause < Duration::from_millis(1500), "{pause:?}");
+    assert!(!platform.engines.engines.readiness.is_ready());
+    known.no_authority.store(false, Ordering::SeqCst);
+    ready(&platform).await;
 }

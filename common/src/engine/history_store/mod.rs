@@ -13,6 +13,8 @@ mod conformance;
 
 use std::path::Path;
 
+use ::mongodb::options::ConnectionString;
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 pub use self::{embedded::EmbeddedHistory, mongo::MongoHistory};
@@ -30,6 +32,18 @@ pub struct MongoSettings {
     pub url: String,
     /// Name of the database.
     pub database: String,
+}
+
+impl MongoSettings {
+    /// Says what is wrong with the URL, before anything waits for an engine that it does not name.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        if self.url.is_empty() {
+            return Ok(());
+        }
+        let is_mongodb = ["mongodb://", "mongodb+srv://"].iter().any(|scheme| self.url.starts_with(scheme));
+        anyhow::ensure!(is_mongodb, "the URL must look like mongodb://host:port");
+        ConnectionString::parse(&self.url).map(drop).context("the URL cannot be read")
+    }
 }
 
 /// One value of one attribute at one time.
@@ -172,6 +186,23 @@ impl HistoryStore {
         match self {
             Self::Mongo(history) => history.check().await,
             Self::Embedded(history) => history.check().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_other_engines_are_refused() {
+        let validate = |url: &str| MongoSettings { url: url.to_owned(), database: "d".to_owned() }.validate();
+        for url in ["", "mongodb://h", "mongodb://u:p@a:1,b:2/?replicaSet=r", "mongodb+srv://u:p@h"] {
+            validate(url).unwrap();
+        }
+        for url in ["postgres://u:secret@h", "u:secret@h:27017", "mongodb://", "mongodb://u:secret@h:port"] {
+            let error = validate(url).expect_err(url);
+            assert!(!format!("{error:#}").contains("secret"), "{error:#}");
         }
     }
 }

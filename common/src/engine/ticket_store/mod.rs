@@ -12,6 +12,7 @@ mod conformance;
 
 use std::time::Duration;
 
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 pub use self::{memory::MemoryTickets, redis::RedisTickets};
@@ -24,6 +25,17 @@ pub struct RedisSettings {
     /// `redis://[user:password@]host:port/db`; empty for the memory of the process.
     #[serde(default)]
     pub url: String,
+}
+
+impl RedisSettings {
+    /// Says what is wrong with the URL, before anything waits for an engine that it does not name.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        if self.url.is_empty() {
+            return Ok(());
+        }
+        anyhow::ensure!(self.url.starts_with("redis://"), "the URL must look like redis://host:port/db");
+        ::redis::Client::open(self.url.as_str()).map(drop).context("the URL cannot be read")
+    }
 }
 
 /// Why a ticket could not be stored or taken.
@@ -86,6 +98,29 @@ impl TicketStore {
         match self {
             Self::Redis(tickets) => tickets.check().await,
             Self::Memory(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_other_engines_are_refused() {
+        let validate = |url: &str| RedisSettings { url: url.to_owned() }.validate();
+        for url in ["", "redis://h", "redis://u:p@h:6379/0"] {
+            validate(url).unwrap();
+        }
+        for url in [
+            "http://u:secret@h",
+            "u:secret@h:6379",
+            "redis://",
+            "redis://u:secret@h:port",
+            "redis://u:secret@h/x",
+        ] {
+            let error = validate(url).expect_err(url);
+            assert!(!format!("{error:#}").contains("secret"), "{error:#}");
         }
     }
 }

@@ -31,6 +31,28 @@ pub struct KafkaSettings {
     pub brokers: String,
 }
 
+impl KafkaSettings {
+    /// Says what is wrong with the list, before anything waits for brokers that it does not name.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        if self.brokers.is_empty() {
+            return Ok(());
+        }
+        for broker in self.brokers.split(',') {
+            let parts = broker.trim().rsplit_once(':');
+            let is_good = parts.is_some_and(|(host, port)| {
+                !host.is_empty()
+                    && !host.contains(['/', '@', ' '])
+                    && port.parse::<u16>().is_ok_and(|port| port > 0)
+            });
+            anyhow::ensure!(
+                is_good,
+                "`{broker}` is no broker: each must look like host:port, without anything else"
+            );
+        }
+        Ok(())
+    }
+}
+
 /// The log on Kafka. Cheap to clone.
 #[derive(Clone)]
 pub struct KafkaLog {
@@ -173,4 +195,22 @@ fn is_unknown_topic(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::UnknownPartition
             | RDKafkaErrorCode::UnknownTopicId
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_names_no_brokers_is_refused() {
+        let validate = |brokers: &str| KafkaSettings { brokers: brokers.to_owned() }.validate();
+        for brokers in ["", "kafka:9092", "127.0.0.1:9092, [::1]:9093,c:1"] {
+            validate(brokers).unwrap();
+        }
+        for brokers in
+            ["kafka", "kafka://h:9092", "a:9092,", ":9092", "a:0", "a:99999", "u@h:9092", "a b:9092"]
+        {
+            assert!(validate(brokers).is_err(), "{brokers}");
+        }
+    }
 }
