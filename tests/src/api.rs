@@ -56,17 +56,9 @@ impl Api {
         self.create_user_of(stack, &fresh("t")).await
     }
 
-    /// Creates another user of the tenant, who may do everything in it too, and logs that user in.
-    pub async fn create_colleague(&self, stack: &Stack, username: &str) -> Self {
-        self.create_user(stack, &self.tenant, username).await
-    }
-
     /// Creates a user of a tenant, and logs that user in.
     pub async fn create_user_of(&self, stack: &Stack, tenant: &str) -> Self {
-        self.create_user(stack, tenant, &fresh("user_")).await
-    }
-
-    async fn create_user(&self, stack: &Stack, tenant: &str, username: &str) -> Self {
+        let username = fresh("user_");
         let user = json!({
             "username": username, "service": tenant, "email": format!("{username}@example.com"),
             "name": "Some User", "profile": "admin",
@@ -75,7 +67,7 @@ impl Api {
         let password =
             answer[0]["user"]["initialPassword"].as_str().or_else(|| answer[0]["initialPassword"].as_str());
         let password = password.unwrap_or_else(|| panic!("no initial password: {answer}"));
-        Self::login(stack, username, password).await
+        Self::login(stack, &username, password).await
     }
 
     /// Sends a request; returns status and body (text that is not JSON becomes a string).

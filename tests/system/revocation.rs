@@ -16,7 +16,6 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
 };
-use uuid::Uuid;
 
 /// A client that is connected.
 struct Client {
@@ -48,8 +47,7 @@ async fn a_removed_user_is_out(kind: Kind) {
         [("2", "polling"), ("2", "websocket"), ("4", "polling"), ("4", "websocket")];
     let stack = Stack::start(kind).await;
     let alice = stack.new_tenant().await;
-    let name = format!("joe_{}", &Uuid::new_v4().simple().to_string()[..10]);
-    let joe = alice.create_colleague(&stack, &name).await;
+    let joe = alice.create_user_of(&stack, &alice.tenant).await;
 
     let socketio = async |version: &str, transport: &str| {
         let mut command = node("socketio.js");
@@ -75,7 +73,7 @@ async fn a_removed_user_is_out(kind: Kind) {
     }
     kept.push((websocket().await, r#"{"refused":401}"#));
 
-    let (status, answer) = alice.send(Method::DELETE, &format!("/auth/user/{name}"), None).await;
+    let (status, answer) = alice.send(Method::DELETE, &format!("/auth/user/{}", joe.username), None).await;
     assert!(status.is_success(), "{answer}");
     let removed = Instant::now();
     for (client, end) in &mut clients {

@@ -78,7 +78,7 @@ async fn a_socket_receives_what_is_appended_after_its_connection() {
         let (tenant, other) = (service.tenant(), service.tenant());
         let (socket, first) =
             Socket::open(&service, &format!("&token={}", token(&service, &user_of(&tenant)).await)).await;
-        assert!(first.contains("40"), "{first}");
+        assert!(first.contains(":40"), "{first}");
         let (stranger, _) =
             Socket::open(&service, &format!("&token={}", token(&service, &user_of(&other)).await)).await;
 
@@ -102,7 +102,7 @@ async fn a_socket_receives_what_is_appended_after_its_connection() {
 /// What a client is told when it connects, until it is let in or refused.
 async fn outcome(service: &Service, query: &str) -> String {
     let (socket, first) = Socket::open(service, query).await;
-    if first.contains("40") || first.contains("44") { first } else { socket.poll_until(":4").await }
+    if first.contains(":40") || first.contains(":44") { first } else { socket.poll_until(":4").await }
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn a_token_opens_one_socket() {
         let service = Service::start(engines).await;
         let token = token(&service, &user_of(&service.tenant())).await;
         let (_, first) = Socket::open(&service, &format!("&token={token}")).await;
-        assert!(first.contains("40"), "{first}");
+        assert!(first.contains(":40"), "{first}");
         for query in [format!("&token={token}"), "&token=unknown".to_owned()] {
             let seen = outcome(&service, &query).await;
             assert!(seen.contains("Authentication error: unknown token"), "{seen}");
@@ -144,7 +144,7 @@ async fn a_socket_ends_with_the_token_of_its_user() {
     let mut caller = user_of(&service.tenant());
     caller.expires_s = service.engines.engines.clock.now_s() + 1;
     let (socket, _) = Socket::open(&service, &format!("&token={}", token(&service, &caller).await)).await;
-    socket.poll_until("41").await;
+    socket.poll_until(":41").await;
 }
 
 /// A user whose identifier no other test uses: the real log of revocations is one for all.
@@ -174,18 +174,18 @@ async fn a_revoked_user_loses_sockets_and_tokens() {
         let open = async |user: &Caller| {
             let query = format!("&token={}", token(&service, user).await);
             let (socket, first) = Socket::open(&service, &query).await;
-            assert!(first.contains("40"), "{first}");
+            assert!(first.contains(":40"), "{first}");
             socket
         };
         let (of_joe, of_ann) = (open(&joe).await, open(&ann).await);
         let kept = token(&service, &joe).await;
         revoke(&service, &joe).await;
-        of_joe.poll_until("41").await;
+        of_joe.poll_until(":41").await;
         let seen = outcome(&service, &format!("&token={kept}")).await;
         assert!(seen.contains("Authentication error: unknown token"), "{seen}");
         service.append(&tenant, &Subject::DEVICE_DATA, &reading(&tenant, "a1", 7)).await;
         let seen = of_ann.poll_until("a1").await;
-        assert!(!seen.contains("41"), "others are not concerned: {seen}");
+        assert!(!seen.contains(":41"), "others are not concerned: {seen}");
         // With a new token everything goes on.
         let of_joe = open(&joe).await;
         service.append(&tenant, &Subject::DEVICE_DATA, &reading(&tenant, "a2", 8)).await;
@@ -205,7 +205,7 @@ async fn a_process_that_starts_knows_what_was_revoked_before() {
         let seen = outcome(&started, &format!("&token={before}")).await;
         assert!(seen.contains("Authentication error: unknown token"), "{seen}");
         let seen = outcome(&started, &format!("&token={after}")).await;
-        assert!(seen.contains("40"), "{seen}");
+        assert!(seen.contains(":40"), "{seen}");
     }
 }
 
@@ -221,9 +221,9 @@ async fn the_sockets_of_a_removed_tenant_end() {
         let (of_doomed, of_kept) = (open(&doomed).await, open(&kept).await);
         service.neighbours.announce("CREATE", &doomed).await;
         service.neighbours.remove_tenant(&doomed, &["data-broker"]).await;
-        of_doomed.poll_until("41").await;
+        of_doomed.poll_until(":41").await;
         service.append(&kept, &Subject::DEVICE_DATA, &reading(&kept, "a1", 7)).await;
         let seen = of_kept.poll_until("a1").await;
-        assert!(!seen.contains("41"), "others are not concerned: {seen}");
+        assert!(!seen.contains(":41"), "others are not concerned: {seen}");
     }
 }
