@@ -134,7 +134,10 @@ impl<H: Handler> Worker<H> {
                     created.retain(|other| *other != tenant);
                     self.subscribed.remove(&tenant);
                 }
-                TenantChange::Purge(removal) => self.purge(removal),
+                TenantChange::Purge(removal) => {
+                    let work = self.handler.purge(removal.clone());
+                    removal.carry_out(&self.engines.shutdown, work);
+                }
             }
         }
         let topics = &self.topics;
@@ -156,18 +159,6 @@ impl<H: Handler> Worker<H> {
         if let Err(error) = group.subscribe(&all) {
             warn!(service = self.what.service, %error, "cannot subscribe");
         }
-    }
-
-    fn purge(&self, removal: Removal) {
-        let purge = self.handler.purge(removal.clone());
-        let stop = self.engines.shutdown.clone();
-        self.engines.shutdown.spawn("purge", async move {
-            let work = async {
-                purge.await;
-                removal.confirm().await;
-            };
-            stop.unless_requested(work).await;
-        });
     }
 
     async fn work(&mut self, batch: &[Record], group: &mut GroupConsumer) {

@@ -20,6 +20,7 @@ use crate::{
         caller::Caller,
         client::{CallError, InternalClient, Service},
     },
+    shutdown::Shutdown,
     wire::{
         Subject, Tenant, Topic,
         event::tenancy::{TenancyEvent, TenancyKind},
@@ -128,8 +129,21 @@ impl Removal {
         self.generation
     }
 
+    /// Carries the removal out as a task of the process, so that nobody waits for it: `work`, which tries until nothing is
+    /// left, and then the confirmation.
+    pub fn carry_out(self, shutdown: &Shutdown, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = shutdown.clone();
+        shutdown.spawn("removal of a tenant", async move {
+            let work = async {
+                work.await;
+                self.confirm().await;
+            };
+            stop.unless_requested(work).await;
+        });
+    }
+
     /// Tells auth that the service keeps nothing of the tenant any more; tries until auth has heard it.
-    pub async fn confirm(&self) {
+    async fn confirm(&self) {
         let caller = Caller::service(self.service, &Tenant::management());
         let path = format!("/admin/removals/{}/{}", self.tenant, self.generation);
         let mut backoff = Backoff::up_to(Duration::from_secs(2));

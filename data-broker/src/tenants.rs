@@ -60,14 +60,19 @@ impl Tenants {
                 removed(tenant);
             }
             if let TenantChange::Purge(removal) = change {
-                let mut backoff = Backoff::default();
-                while let Err(error) = delete_topics(&engines.log, removal.tenant()).await {
-                    warn!(?removal, %error, "the topics of a removed tenant cannot be deleted for the moment");
-                    backoff.wait().await;
-                }
-                removal.confirm().await;
+                let (log, tenant) = (engines.log.clone(), removal.tenant().clone());
+                removal.carry_out(&engines.shutdown, async move { delete_all(&log, &tenant).await });
             }
         }
+    }
+}
+
+/// Deletes the topics of a tenant; tries until there are none.
+async fn delete_all(log: &EventLog, tenant: &Tenant) {
+    let mut backoff = Backoff::default();
+    while let Err(error) = delete_topics(log, tenant).await {
+        warn!(%tenant, %error, "the topics of a removed tenant cannot be deleted for the moment");
+        backoff.wait().await;
     }
 }
 

@@ -10,16 +10,16 @@ use crate::{SERVICE, storage::Store};
 /// Follows the tenants until the end is asked for.
 pub(crate) fn start(engines: &Engines, topics: Topics, store: Store) {
     let mut changes = tenancy::follow(engines, topics, SERVICE, Turn::AtOnce);
-    let stop = engines.shutdown.clone();
+    let shutdown = engines.shutdown.clone();
     engines.shutdown.spawn("removal of tenants", async move {
-        let work = async {
+        let follow = async {
             while let Some(change) = changes.recv().await {
                 if let TenantChange::Purge(removal) = change {
-                    store.remove_tenant(&removal).await;
-                    removal.confirm().await;
+                    let (store, of) = (store.clone(), removal.clone());
+                    removal.carry_out(&shutdown, async move { store.remove_tenant(&of).await });
                 }
             }
         };
-        stop.unless_requested(work).await;
+        shutdown.unless_requested(follow).await;
     });
 }

@@ -25,6 +25,7 @@ use common::{
         EventLog,
         event_log::{LogError, Record, Start, Tail},
     },
+    shutdown::Shutdown,
     tenancy::{TenantChange, Topics},
     wire::{
         DeviceId, Subject, Tenant, Topic,
@@ -223,7 +224,11 @@ impl Control {
     }
 
     /// Keeps the list of tenants, and closes the sessions of those that are removed.
-    pub(crate) async fn follow_tenancy(&self, mut changes: mpsc::Receiver<TenantChange>) {
+    pub(crate) async fn follow_tenancy(
+        &self,
+        mut changes: mpsc::Receiver<TenantChange>,
+        shutdown: &Shutdown,
+    ) {
         let tenants = || self.tenants.write().unwrap_or_else(PoisonError::into_inner);
         while let Some(change) = changes.recv().await {
             match change {
@@ -240,7 +245,7 @@ impl Control {
                     }
                 }
                 // Nothing is kept but the sessions, which have ended when this comes.
-                TenantChange::Purge(removal) => removal.confirm().await,
+                TenantChange::Purge(removal) => removal.carry_out(shutdown, async {}),
             }
         }
     }

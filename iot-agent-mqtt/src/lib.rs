@@ -98,11 +98,9 @@ impl Server {
         let shutdown = engines.shutdown.clone();
         let changes = tenancy::follow(&engines, agent.topics.clone(), SERVICE, Turn::AtOnce);
         let (follower, reader) = (Arc::clone(&agent), Arc::clone(&agent));
-        until_shutdown(
-            &shutdown,
-            "mqtt tenancy",
-            async move { follower.control.follow_tenancy(changes).await },
-        );
+        until_shutdown(&shutdown, "mqtt tenancy", async move {
+            follower.control.follow_tenancy(changes, &follower.shutdown).await;
+        });
         until_shutdown(&shutdown, "mqtt control", async move { reader.control.run().await });
         let reader = Arc::clone(&agent);
         until_shutdown(&shutdown, "mqtt redelivery", async move { reader.redelivery.run().await });

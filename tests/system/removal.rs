@@ -80,7 +80,9 @@ async fn a_name_comes_back_clean(kind: Kind, victims: &[&str]) {
                 stack.kill(victim).await;
             }
             former.remove(&admin).await;
-            victims.iter().for_each(|victim| stack.restart(victim));
+            for victim in victims {
+                stack.restart(victim);
+            }
         } else {
             former.remove(&admin).await;
             for victim in victims {

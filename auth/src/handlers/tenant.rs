@@ -18,7 +18,7 @@ use crate::storage::{Removal, TenantRepository};
 
 /// `tenants` is the contract's (dojot-api.md 2.8), the rest is ours.
 #[derive(Serialize)]
-pub(crate) struct Tenants {
+pub(crate) struct Listed {
     tenants: Vec<String>,
     generations: BTreeMap<String, i64>,
     removals: Vec<Removal>,
@@ -28,12 +28,12 @@ pub(crate) struct Tenants {
 pub(crate) async fn list_tenants(
     _: ServiceCaller,
     State(tenants): State<TenantRepository>,
-) -> Result<Json<Tenants>, Problem> {
+) -> Result<Json<Listed>, Problem> {
     // In this order: a tenant that goes in between is in both lists and not in none.
     let generations = tenants.list().await?;
     let removals = tenants.removals().await?;
     let names = generations.iter().map(|(name, _)| name.clone()).collect();
-    Ok(Json(Tenants { tenants: names, generations: generations.into_iter().collect(), removals }))
+    Ok(Json(Listed { tenants: names, generations: generations.into_iter().collect(), removals }))
 }
 
 /// Notes that the calling service keeps nothing more of a tenant that is gone.

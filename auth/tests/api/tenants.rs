@@ -169,8 +169,8 @@ async fn a_name_is_free_again_when_all_have_confirmed() {
             let keeper = Caller::service("topic-keeper", &Tenant::management());
             stack.delete(&path, &keeper).await
         };
-        let (moved, confirmed) = tokio::join!(moving, confirm);
-        assert_eq!((moved.0, confirmed.0), (200, 204), "whoever asked waits for the last confirmation");
+        let (answer, confirmed) = tokio::join!(moving, confirm);
+        assert_eq!((answer.0, confirmed.0), (200, 204), "whoever asked waits for the last confirmation");
         let (_, listed) = stack.get("/admin/tenants", &gateway()).await;
         assert_eq!(listed["removals"], json!([]));
         assert_eq!(listed["generations"][tenant.as_str()], 4, "another tenant than before");

@@ -54,9 +54,10 @@ pub const TEST_TOPIC: TopicProfile = TopicProfile { partitions: 1, replication: 
 impl Neighbours {
     /// Serves on the engines of a test, as all of `services`, with the further routes of `more`.
     pub async fn start(engines: &Engines, services: &[Service], more: Router) -> Self {
-        let subject = match services.contains(&Service::DataBroker) {
-            true => Subject::parse(&format!("{}.{}", Subject::TENANCY, fresh_tenant())),
-            false => Ok(Subject::TENANCY),
+        let subject = if services.contains(&Service::DataBroker) {
+            Subject::parse(&format!("{}.{}", Subject::TENANCY, fresh_tenant()))
+        } else {
+            Ok(Subject::TENANCY)
         };
         let tenancy = Topic::new(&Tenant::management(), &subject.expect("a valid subject"));
         let neighbours = Self { engines: engines.clone(), tenancy, known: Arc::default() };
@@ -176,15 +177,15 @@ async fn allocate_topic(
     State(neighbours): State<Neighbours>,
 ) -> Result<Json<Value>, Problem> {
     let subject = Subject::parse(&subject).map_err(|error| Problem::bad_request(error.to_string()))?;
-    let topic = match subject == Subject::TENANCY {
-        true => neighbours.tenancy.clone(),
-        false => Topic::new(&caller.tenant, &subject),
+    let topic = if subject == Subject::TENANCY {
+        neighbours.tenancy.clone()
+    } else {
+        Topic::new(&caller.tenant, &subject)
     };
     neighbours.engines.log.create_topic(&topic, TEST_TOPIC).await?;
     Ok(Json(json!({ "topic": topic.as_str() })))
 }
 
-#[expect(clippy::unused_async, reason = "a handler has to be")]
 async fn list_tenants(_: ServiceCaller, State(neighbours): State<Neighbours>) -> Json<Value> {
     let known = neighbours.known();
     let names: Vec<&Tenant> = known.tenants.iter().map(|(tenant, _)| tenant).collect();
@@ -197,7 +198,6 @@ async fn list_tenants(_: ServiceCaller, State(neighbours): State<Neighbours>) ->
     Json(json!({ "tenants": names, "generations": generations, "removals": removals }))
 }
 
-#[expect(clippy::unused_async, reason = "a handler has to be")]
 async fn confirm(
     ServiceCaller(caller): ServiceCaller,
     Path((tenant, generation)): Path<(Tenant, i64)>,
