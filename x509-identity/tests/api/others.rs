@@ -59,7 +59,6 @@ fn known(devices: &Devices) -> MutexGuard<'_, Known> {
     devices.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[expect(clippy::unused_async, reason = "a handler has to be")]
 async fn device(
     ServiceCaller(caller): ServiceCaller,
     Path(id): Path<String>,
