@@ -1,5 +1,7 @@
 //! A user of the REST API.
 
+use std::net::SocketAddr;
+
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -38,6 +40,12 @@ impl Api {
             token: String::new(),
             client: common::testing::client(),
         }
+    }
+
+    /// The same user at another gateway.
+    #[must_use]
+    pub fn at(&self, gateway: SocketAddr) -> Self {
+        Self { base: format!("http://{gateway}"), ..self.clone() }
     }
 
     /// Logs a user in.

@@ -9,7 +9,9 @@
 pub mod api;
 pub mod command;
 pub mod mqtt;
+pub mod publisher;
 pub mod stack;
 
 pub use api::Api;
+pub use publisher::Publisher;
 pub use stack::Stack;

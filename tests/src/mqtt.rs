@@ -1,6 +1,6 @@
 //! A device, as mosquitto's programs play it.
 
-use std::{process::Stdio, time::Duration};
+use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
@@ -20,8 +20,13 @@ pub struct Device(Vec<String>);
 impl Device {
     /// With user and password on the plain listener.
     pub fn with_password(stack: &Stack, credentials: &Credentials) -> Self {
-        let port = stack.mqtt.port().to_string();
-        Self::new(&["-h", "127.0.0.1", "-p", &port, "-u", &credentials.username, "-P", &credentials.password])
+        Self::with_password_at(stack.mqtt, credentials)
+    }
+
+    /// The same, at another instance of the agent.
+    pub fn with_password_at(agent: SocketAddr, credentials: &Credentials) -> Self {
+        let (host, port) = (agent.ip().to_string(), agent.port().to_string());
+        Self::new(&["-h", &host, "-p", &port, "-u", &credentials.username, "-P", &credentials.password])
     }
 
     /// With any arguments.

@@ -57,8 +57,11 @@ pub struct Stack {
 }
 
 struct Process {
+    /// Name of the service; of its second process with `-2` behind it.
     service: String,
     arguments: Vec<String>,
+    /// Settings of this process alone.
+    own: Vec<(String, String)>,
     admin: SocketAddr,
     child: Child,
 }
@@ -119,7 +122,7 @@ impl Stack {
             format!("--mqtt-tls-port={}", self.mqtt_tls.port()),
             format!("--admin-port={}", self.admin.port()),
         ];
-        let process = self.spawn("up", arguments, self.admin);
+        let process = self.spawn("up", arguments, Vec::new(), self.admin);
         self.processes.push(process);
     }
 
@@ -136,15 +139,40 @@ impl Stack {
         for service in SERVICES {
             let admin = if service == "gateway" { self.admin } else { free_address() };
             let arguments = vec![service.to_owned(), format!("--admin-port={}", admin.port())];
-            let process = self.spawn(service, arguments, admin);
+            let process = self.spawn(service, arguments, Vec::new(), admin);
             self.processes.push(process);
         }
     }
 
-    fn spawn(&self, service: &str, arguments: Vec<String>, admin: SocketAddr) -> Process {
+    /// Starts one more process of a service on the same engines and waits until it is ready. Returns where it listens; it is
+    /// named `{service}-2`.
+    pub async fn start_second(&mut self, service: &str) -> SocketAddr {
+        let (address, admin) = (free_address(), free_address());
+        let prefix = format!("TATAMI_{}__", service.to_uppercase().replace('-', "_"));
+        let mut own = Vec::new();
+        if service != "persister" {
+            own.push((format!("{prefix}LISTEN"), address.to_string()));
+        }
+        if service == "iot-agent-mqtt" {
+            own.push((format!("{prefix}LISTEN_TLS"), free_address().to_string()));
+        }
+        let arguments = vec![service.to_owned(), format!("--admin-port={}", admin.port())];
+        let process = self.spawn(&format!("{service}-2"), arguments, own, admin);
+        self.processes.push(process);
+        self.ready().await;
+        address
+    }
+
+    fn spawn(
+        &self,
+        service: &str,
+        arguments: Vec<String>,
+        own: Vec<(String, String)>,
+        admin: SocketAddr,
+    ) -> Process {
         let mut child = Command::new(binary())
             .args(&arguments)
-            .envs(self.environment.iter().map(|(key, value)| (key, value)))
+            .envs(self.environment.iter().chain(&own).map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -161,7 +189,7 @@ impl Stack {
                 println!("{label}: {line}");
             }
         });
-        Process { service: service.to_owned(), arguments, admin, child }
+        Process { service: service.to_owned(), arguments, own, admin, child }
     }
 
     /// Waits until every process is ready.
@@ -218,8 +246,8 @@ impl Stack {
     pub fn restart(&mut self, service: &str) {
         let index = self.processes.iter().position(|process| process.service == service);
         let index = index.expect("a service of this stack");
-        let (arguments, admin) = (self.processes[index].arguments.clone(), self.processes[index].admin);
-        self.processes[index] = self.spawn(service, arguments, admin);
+        let Process { arguments, own, admin, .. } = &self.processes[index];
+        self.processes[index] = self.spawn(service, arguments.clone(), own.clone(), *admin);
     }
 
     /// Process id of a service.

@@ -12,3 +12,4 @@ mod removal;
 mod revocation;
 mod start;
 mod tour;
+mod two_instances;

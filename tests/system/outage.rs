@@ -1,13 +1,11 @@
 //! Engines that go away and come back: clear refusals, nothing lost, no restart of anything of ours.
 
-use std::time::Duration;
-
 use reqwest::StatusCode;
 use serde_json::json;
 use system_tests::{
     Stack,
-    command::{python, run},
     mqtt::Device,
+    publisher::Publisher,
     stack::{Kind, engine, until},
 };
 
@@ -39,35 +37,12 @@ async fn every_engine_may_go_away_and_come_back() {
 async fn publishers_wait_while_kafka_is_away() {
     let stack = Stack::start(Kind::Real).await;
     let api = stack.new_tenant().await;
-    let device = api.create_device().await;
-    let credentials = api.credentials(&device).await;
-    let list = stack.file("acknowledged");
-    let mut publisher = python("publisher.py");
-    publisher.args([
-        "127.0.0.1",
-        &stack.mqtt.port().to_string(),
-        &credentials.username,
-        &credentials.password,
-    ]);
-    publisher.arg(format!("{}:{device}/attrs", api.tenant)).arg("2000").arg(&list).args(["20", "400"]);
-    let publishing = run(publisher, Duration::from_secs(200));
+    let publisher = Publisher::new(&stack, &api, 2000).await;
     let outage = async {
-        let acknowledged = || std::fs::read_to_string(&list).map_or(0, |text| text.lines().count());
-        until("some acknowledgements", || async { acknowledged() > 200 }).await;
+        until("some acknowledgements", || async { publisher.acknowledged() > 200 }).await;
         engine("kill", "kafka").await;
         engine("restart", "kafka").await;
     };
-    let (outcome, ()) = tokio::join!(publishing, outage);
-    assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    let mut stored = Vec::new();
-    let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
-    let mut backoff = common::backoff::Backoff::default();
-    while stored.len() < 2000 && tokio::time::Instant::now() < deadline {
-        stored = api.history(&device, "number", 10_000).await;
-        backoff.wait().await;
-    }
-    let total = stored.len();
-    stored.sort_by_key(serde_json::Value::as_u64);
-    stored.dedup();
-    assert_eq!((stored.len(), total), (2000, 2000), "different numbers and stored samples");
+    tokio::join!(publisher.run(Some((20, 400))), outage);
+    println!("{}", publisher.check(&api).await);
 }

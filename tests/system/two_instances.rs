@@ -1,0 +1,90 @@
+//! Two processes of a service share the work, and what one of them learns the other knows.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use system_tests::{
+    Api, Stack,
+    mqtt::Device,
+    publisher::Publisher,
+    stack::{Kind, until},
+};
+
+#[tokio::test]
+async fn two_processes_of_a_service_are_one_service() {
+    let mut stack = Stack::start(Kind::Split).await;
+    let gateway = stack.start_second("gateway").await;
+    let agent = stack.start_second("iot-agent-mqtt").await;
+    for service in ["auth", "device-manager", "data-broker", "persister", "x509-identity"] {
+        stack.start_second(service).await;
+    }
+    let api = stack.new_tenant().await;
+    an_actuation_reaches_a_device_of_either_agent(&stack, &api, agent).await;
+    nothing_is_lost_when_one_of_two_dies(&mut stack, &api, agent).await;
+    a_revocation_is_known_at_both_gateways(&stack, &api, gateway).await;
+    a_name_comes_back_clean(&stack).await;
+}
+
+async fn an_actuation_reaches_a_device_of_either_agent(
+    stack: &Stack,
+    api: &Api,
+    second: std::net::SocketAddr,
+) {
+    for agent in [stack.mqtt, second] {
+        let device = api.create_device().await;
+        let credentials = api.credentials(&device).await;
+        let topic = format!("{}:{device}/config", api.tenant);
+        let mut subscription = Device::with_password_at(agent, &credentials).subscribe(&topic).await;
+        assert!(subscription.granted);
+        api.put(&format!("/device/{device}/actuate"), json!({ "attrs": { "fan": 7 } })).await;
+        assert_eq!(subscription.next().await, Some(format!(r#"{topic} {{"fan":7}}"#)), "{agent}");
+    }
+}
+
+async fn nothing_is_lost_when_one_of_two_dies(stack: &mut Stack, api: &Api, second: std::net::SocketAddr) {
+    const MESSAGES: usize = 5_000;
+    let one = Publisher::new(stack, api, MESSAGES).await;
+    let other = Publisher::new(stack, api, MESSAGES).await.at(second);
+    let killing = async {
+        for (victim, enough) in [("persister", 1000), ("persister-2", 2500), ("iot-agent-mqtt-2", 3500)] {
+            until("enough acknowledgements", || async { other.acknowledged() >= enough }).await;
+            stack.kill_and_restart(victim).await;
+        }
+    };
+    let pace = Some((50, 400));
+    tokio::join!(one.run(pace), other.run(pace), killing);
+    stack.ready().await;
+    for publisher in [one, other] {
+        println!("{}", publisher.check(api).await);
+    }
+}
+
+async fn a_revocation_is_known_at_both_gateways(stack: &Stack, api: &Api, second: std::net::SocketAddr) {
+    let colleague = api.create_user_of(stack, &api.tenant).await;
+    let elsewhere = colleague.at(second);
+    for user in [&colleague, &elsewhere] {
+        assert_eq!(user.status("/device").await, StatusCode::OK);
+    }
+    let (status, _) = api.send(Method::DELETE, &format!("/auth/user/{}", colleague.username), None).await;
+    assert_eq!(status, StatusCode::OK);
+    let refused = async {
+        for user in [&colleague, &elsewhere] {
+            until("401", || async { user.status("/device").await == StatusCode::UNAUTHORIZED }).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), refused).await.expect("soon");
+}
+
+/// Both processes of each service hear of every removal, and the later one finds nothing to do.
+async fn a_name_comes_back_clean(stack: &Stack) {
+    let admin = stack.admin().await;
+    for round in 0..5 {
+        let user = admin.create_user_of(stack, "twice").await;
+        assert_eq!(user.get("/device").await["devices"], json!([]), "round {round}");
+        assert_eq!(user.get("/template").await["templates"], json!([]), "round {round}");
+        user.create_device().await;
+        let (status, _) = admin.send(Method::DELETE, &format!("/auth/user/{}", user.username), None).await;
+        assert_eq!(status, StatusCode::OK);
+    }
+}
