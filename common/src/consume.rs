@@ -146,7 +146,8 @@ impl<H: Handler> Worker<H> {
             .map(|tenant| async move {
                 let mut own = Vec::with_capacity(subjects.len());
                 for subject in subjects {
-                    own.push(topics.resolve_at_last(&tenant, subject).await);
+                    // None: the tenant is gone again, which the next change will say.
+                    own.extend(topics.resolve_at_last(&tenant, subject).await);
                 }
                 (tenant, own)
             })

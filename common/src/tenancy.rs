@@ -64,12 +64,13 @@ impl Topics {
         Ok(topic)
     }
 
-    /// Like [`Topics::resolve`], trying again until data-broker answers.
-    pub async fn resolve_at_last(&self, tenant: &Tenant, subject: &Subject) -> Topic {
+    /// Like [`Topics::resolve`], trying again until data-broker answers. `None` when the tenant is gone.
+    pub async fn resolve_at_last(&self, tenant: &Tenant, subject: &Subject) -> Option<Topic> {
         let mut backoff = Backoff::default();
         loop {
             match self.resolve(tenant, subject).await {
-                Ok(topic) => return topic,
+                Ok(topic) => return Some(topic),
+                Err(error) if error.is_gone() => return None,
                 Err(error) => warn!(%tenant, %subject, %error, "the topic is not known yet"),
             }
             backoff.wait().await;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::http::StatusCode;
 use common::{
     engine::event_log::{EventLog, LogError},
     http::{Problem, client::CallError},
@@ -33,7 +34,8 @@ pub(crate) enum TopicError {
 impl From<TopicError> for Problem {
     fn from(error: TopicError) -> Self {
         match error {
-            TopicError::UnknownTenant(_) => Self::not_found(error.to_string()),
+            // Not 404, which is also what a caller gets who is not believed: whoever hears this forgets what he has to say.
+            TopicError::UnknownTenant(_) => Self::new(StatusCode::GONE, error.to_string()),
             TopicError::Auth(error) => error.into(),
             TopicError::Log(error) => error.into(),
         }

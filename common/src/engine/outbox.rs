@@ -19,7 +19,6 @@ use super::{
 use crate::{
     backoff::Backoff,
     clock::Clock,
-    http::client::CallError,
     shutdown::Shutdown,
     tenancy::Topics,
     wire::{Subject, Tenant, Topic, header},
@@ -262,7 +261,7 @@ impl Relay {
             let delivery = Delivery::new(Arc::clone(&sink), index as u64);
             let topic = match self.topics.resolve(&tenant, &subject).await {
                 Ok(topic) => topic,
-                Err(CallError::Refused { .. }) => {
+                Err(error) if error.is_gone() => {
                     let nowhere = Topic::new(&tenant, &subject).to_string();
                     delivery.complete(Err(LogError::UnknownTopic(nowhere)));
                     continue;

@@ -73,6 +73,13 @@ pub enum CallError {
     },
 }
 
+impl CallError {
+    /// Whether what was asked about is gone for good, which is more than that it cannot be seen.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::GONE, .. })
+    }
+}
+
 /// Client for our own services. Cheap to clone.
 #[derive(Clone)]
 pub struct InternalClient {

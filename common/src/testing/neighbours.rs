@@ -177,6 +177,9 @@ async fn allocate_topic(
     State(neighbours): State<Neighbours>,
 ) -> Result<Json<Value>, Problem> {
     let subject = Subject::parse(&subject).map_err(|error| Problem::bad_request(error.to_string()))?;
+    if neighbours.known().removals.iter().any(|removal| removal.tenant == caller.tenant) {
+        return Err(Problem::new(StatusCode::GONE, "the tenant is gone"));
+    }
     let topic = if subject == Subject::TENANCY {
         neighbours.tenancy.clone()
     } else {

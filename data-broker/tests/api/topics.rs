@@ -87,11 +87,11 @@ async fn a_tenant_that_does_not_exist_gets_no_topic() {
             let request = service.engines.request(Method::GET, &service.base, "/topic/device-data", &caller);
             request.send().await.unwrap().status()
         };
-        assert_eq!(ask().await, StatusCode::NOT_FOUND);
+        assert_eq!(ask().await, StatusCode::GONE);
         service.neighbours.add_tenant(&tenant);
         assert_eq!(ask().await, StatusCode::OK, "a new tenant need not wait until it is announced");
         service.neighbours.remove_tenant(&tenant, &["data-broker"]).await;
-        assert_eq!(ask().await, StatusCode::NOT_FOUND);
+        assert_eq!(ask().await, StatusCode::GONE);
     }
 }
 

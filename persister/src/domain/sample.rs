@@ -7,11 +7,13 @@ use common::{
     wire::{
         DeviceId, Subject,
         event::{DeviceData, DeviceEvent},
+        header,
     },
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::timestamp::{self, Timestamp};
 
@@ -132,12 +134,30 @@ impl Reading<'_> {
     }
 }
 
-/// The identity of a sample: the same record gives the same one whenever it is read, and no other record does.
-///
-/// It begins with the offset, which orders samples of equal times as the log does. The append time tells a topic from
-/// one of the same name that was deleted before.
+/// The identity of a sample: the same record gives the same one whenever it is read, and no other record does. An event
+/// that an outbox has appended twice is the same event.
 fn identity(record: &Record, attr: &str) -> [u8; 16] {
-    const OFFSET_LEN: usize = 5;
+    match record.header(header::EVENT_ID).and_then(|id| Uuid::try_parse_ascii(id).ok()) {
+        Some(event) => identity_of_event(record, event, attr),
+        None => identity_of_record(record, attr),
+    }
+}
+
+/// Identifiers of events grow with time; from the seconds down to the counter within a millisecond they order samples of
+/// equal times.
+fn identity_of_event(record: &Record, event: Uuid, attr: &str) -> [u8; 16] {
+    let hash = Sha256::new()
+        .chain_update(record.topic.as_str())
+        .chain_update([1])
+        .chain_update(event.as_bytes())
+        .chain_update(attr)
+        .finalize();
+    compose(&event.as_bytes()[4..12], &hash)
+}
+
+/// The offset orders samples of equal times as the log does. The append time tells a topic from one of the same name that
+/// was deleted before.
+fn identity_of_record(record: &Record, attr: &str) -> [u8; 16] {
     let offset = record.offset.to_be_bytes();
     let hash = Sha256::new()
         .chain_update(record.topic.as_str())
@@ -147,9 +167,14 @@ fn identity(record: &Record, attr: &str) -> [u8; 16] {
         .chain_update(record.timestamp_ms.to_be_bytes())
         .chain_update(attr)
         .finalize();
+    compose(&offset[3..], &hash)
+}
+
+fn compose(order: &[u8], hash: &[u8]) -> [u8; 16] {
     let mut id = [0; 16];
-    id[..OFFSET_LEN].copy_from_slice(&offset[offset.len() - OFFSET_LEN..]);
-    id[OFFSET_LEN..].copy_from_slice(&hash[..16 - OFFSET_LEN]);
+    let (front, back) = id.split_at_mut(order.len());
+    front.copy_from_slice(order);
+    back.copy_from_slice(&hash[..back.len()]);
     id
 }
 
@@ -306,5 +331,19 @@ mod tests {
             assert!(next > last, "{offset}");
             last = next;
         }
+    }
+
+    #[test]
+    fn an_event_that_was_appended_twice_is_one_sample() {
+        let value = r#"{"event":"configure","data":{"id":"a1b2","attrs":{"fan":1}},"meta":{"timestamp":5}}"#;
+        let with = |id: &str, offset, partition| {
+            let base = record(&Subject::DEVICE, value);
+            let headers = [(header::EVENT_ID.into(), id.to_owned().into())].into_iter().collect();
+            identity(&Record { offset, partition, timestamp_ms: offset, headers, ..base }, "fan")
+        };
+        let (first, second) = (Uuid::now_v7().to_string(), Uuid::now_v7().to_string());
+        assert_eq!(with(&first, 1, 0), with(&first, 2, 1));
+        assert!(with(&first, 2, 0) < with(&second, 1, 0), "in the order of their events");
+        assert_ne!(with("rubbish", 1, 0), with("rubbish", 2, 0));
     }
 }
