@@ -6,6 +6,7 @@
     reason = "a test that cannot start should say why and stop"
 )]
 
+mod database;
 mod forwarder;
 mod neighbours;
 
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 pub use self::{
+    database::OwnDatabase,
     forwarder::{Forwarder, Forwarding},
     neighbours::{Neighbours, TEST_TOPIC},
 };

@@ -10,9 +10,8 @@ use axum::{
 };
 use common::{
     engine::{
-        Engines, SqlEngine,
+        Engines,
         event_log::{Start, Tail, TopicProfile},
-        sql::PostgresSettings,
     },
     http::{
         Caller, Shape,
@@ -20,13 +19,13 @@ use common::{
         client::Service,
         server::{HttpServer, Layers},
     },
-    testing::{TestEngines, client, eventually, real_engine},
+    testing::{OwnDatabase, TestEngines, client, eventually},
     wire::{Subject, Tenant, Topic, event::TenancyEvent},
 };
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sqlx::{Any, AnyConnection, AssertSqlSafe, Connection, Executor, Row};
+use sqlx::{Any, Row};
 use uuid::Uuid;
 
 /// Password of the user `admin` in tests.
@@ -35,7 +34,7 @@ pub(crate) const ADMIN_PASSWORD: &str = "admin of the tests";
 pub(crate) struct Stack {
     pub test: TestEngines,
     pub base: String,
-    database: Option<String>,
+    database: OwnDatabase,
     events: Tail,
 }
 
@@ -70,13 +69,8 @@ impl Stack {
     pub(crate) async fn engines() -> Vec<Self> {
         let mut stacks = Vec::new();
         for mut test in TestEngines::both().await {
-            let database = (test.kind == "real").then(|| format!("auth_{}", Uuid::new_v4().simple()));
-            if let Some(database) = &database {
-                // The schema of auth is one per database, and these tests need a first start each.
-                administer(&format!("CREATE DATABASE {database}")).await;
-                let url = url_of(database).into();
-                test.engines.sql = SqlEngine::Postgres(PostgresSettings { url, max_connections: 8 });
-            }
+            // The schema of auth is one per database, and these tests need a first start each.
+            let database = OwnDatabase::give(&mut test).await;
             let broker = serve_topics(&test.engines).await;
             test.engines.client.urls().set(Service::DataBroker, broker);
             let events = tenancy_tail(&test.engines).await;
@@ -105,9 +99,7 @@ impl Stack {
         let shutdown = self.test.engines.shutdown.clone();
         drop(self.events);
         shutdown.drain(std::time::Duration::from_secs(5)).await;
-        if let Some(database) = self.database {
-            administer(&format!("DROP DATABASE {database} WITH (FORCE)")).await;
-        }
+        self.database.remove().await;
     }
 
     /// Sends a request signed for a caller; returns status and body.
@@ -314,17 +306,4 @@ async fn serve_topics(engines: &Engines) -> String {
     let router = Router::new().route("/topic/{subject}", get(allocate)).with_state(engines.clone());
     engines.shutdown.spawn("data-broker", http.run(layers.wrap(router), engines.shutdown.clone()));
     base
-}
-
-fn url_of(database: &str) -> String {
-    let url = real_engine("POSTGRES");
-    let (server, rest) = url.rsplit_once('/').unwrap();
-    let query = rest.split_once('?').map(|(_, query)| format!("?{query}")).unwrap_or_default();
-    format!("{server}/{database}{query}")
-}
-
-async fn administer(statement: &str) {
-    sqlx::any::install_default_drivers();
-    let mut connection = AnyConnection::connect(&real_engine("POSTGRES")).await.unwrap();
-    connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))).await.unwrap();
 }

@@ -3,20 +3,14 @@
 use std::time::Duration;
 
 use common::{
-    engine::{
-        SqlEngine,
-        event_log::{Headers, NewRecord, Start, Tail},
-        sql::PostgresSettings,
-    },
+    engine::event_log::{Headers, NewRecord, Start, Tail},
     http::Caller,
-    testing::{TEST_TOPIC, TestEngines, eventually, real_engine, user_of},
+    testing::{OwnDatabase, TEST_TOPIC, TestEngines, eventually, user_of},
     wire::{Subject, Tenant, Topic},
 };
 use reqwest::{Method, RequestBuilder, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
-use uuid::Uuid;
 use x509_identity::{Config, DEFAULT_CONFIG, Server};
 
 use crate::{csr, others::Others};
@@ -25,7 +19,7 @@ pub(crate) struct Stack {
     pub(crate) test: TestEngines,
     pub(crate) base: String,
     pub(crate) others: Others,
-    database: Option<String>,
+    database: OwnDatabase,
 }
 
 #[derive(Deserialize)]
@@ -53,13 +47,8 @@ impl Stack {
     pub(crate) async fn engines() -> Vec<Self> {
         let mut stacks = Vec::new();
         for mut test in TestEngines::both().await {
-            let database = (test.kind == "real").then(|| format!("x509_{}", Uuid::new_v4().simple()));
-            if let Some(database) = &database {
-                // The schema is one per database, and these tests need an authority of their own.
-                administer(&format!("CREATE DATABASE {database}")).await;
-                let url = url_of(database).into();
-                test.engines.sql = SqlEngine::Postgres(PostgresSettings { url, max_connections: 4 });
-            }
+            // The schema is one per database, and these tests need an authority of their own.
+            let database = OwnDatabase::give(&mut test).await;
             let others = Others::start(&test.engines).await;
             stacks.push(Self { test, base: String::new(), others, database });
         }
@@ -93,9 +82,7 @@ impl Stack {
     /// Stops everything and removes the database.
     pub(crate) async fn end(self) {
         self.test.engines.shutdown.drain(Duration::from_secs(5)).await;
-        if let Some(database) = self.database {
-            administer(&format!("DROP DATABASE {database} WITH (FORCE)")).await;
-        }
+        self.database.remove().await;
     }
 
     pub(crate) fn request(&self, method: Method, path: &str, caller: &Caller) -> RequestBuilder {
@@ -237,17 +224,4 @@ impl Events {
             about["belongsTo"]["device"].clone(),
         )
     }
-}
-
-fn url_of(database: &str) -> String {
-    let url = real_engine("POSTGRES");
-    let (server, rest) = url.rsplit_once('/').unwrap();
-    let query = rest.split_once('?').map(|(_, query)| format!("?{query}")).unwrap_or_default();
-    format!("{server}/{database}{query}")
-}
-
-async fn administer(statement: &str) {
-    sqlx::any::install_default_drivers();
-    let mut connection = AnyConnection::connect(&real_engine("POSTGRES")).await.unwrap();
-    connection.execute(sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))).await.unwrap();
 }
