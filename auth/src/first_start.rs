@@ -6,7 +6,8 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::{
-    domain::secret::readable_password, keys::KeyRing, passwords::Passwords, storage::FirstStartRepository,
+    SERVICE, domain::secret::readable_password, keys::KeyRing, passwords::Passwords,
+    storage::FirstStartRepository,
 };
 
 pub(crate) struct FirstStart {
@@ -58,7 +59,7 @@ impl FirstStart {
             return Ok(hash.clone());
         }
         let password = self.admin_password.as_ref().unwrap_or(generated).clone();
-        let hash = self.passwords.hash(password).await;
+        let hash = self.passwords.hash(password, SERVICE).await;
         let hash = hash.map_err(|_| anyhow::anyhow!("the password of the user admin cannot be hashed"))?;
         self.hash = Some(hash.clone());
         Ok(hash)

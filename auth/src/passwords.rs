@@ -52,9 +52,10 @@ impl Passwords {
         })
     }
 
-    /// Hashes a password for the platform itself, with argon2id and OWASP's parameters (19 MiB, 2 passes).
-    pub(crate) async fn hash(&self, password: SecretString) -> Result<String, Problem> {
-        let turn = self.turn(Asker { address: None, name: String::new() }).await?;
+    /// Hashes a password with argon2id and OWASP's parameters (19 MiB, 2 passes). Those for whom it is done, tenants for
+    /// example, take turns.
+    pub(crate) async fn hash(&self, password: SecretString, for_whom: &str) -> Result<String, Problem> {
+        let turn = self.turn(Asker { address: None, name: for_whom.to_owned() }).await?;
         let salt: [u8; Salt::RECOMMENDED_LENGTH] = rand::rng().random();
         let hashed = turn.run(move |memory| hash(&password, &salt, memory)).await?;
         hashed.map_err(|error| Problem::internal(format!("cannot hash a password: {error}")))
@@ -140,7 +141,7 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_matches() {
         let passwords = passwords();
-        let hash = passwords.hash("s3cret".into()).await.unwrap();
+        let hash = passwords.hash("s3cret".into(), "").await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         assert!(verify(&passwords, "s3cret", Some(&hash)).await);
         assert!(!verify(&passwords, "s3cre", Some(&hash)).await);
@@ -148,13 +149,13 @@ mod tests {
         for rubbish in ["", "rubbish", "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5bm9ib2R5"] {
             assert!(!verify(&passwords, "s3cret", Some(rubbish)).await, "{rubbish}");
         }
-        assert_ne!(passwords.hash("s3cret".into()).await.unwrap(), hash, "every hash has its salt");
+        assert_ne!(passwords.hash("s3cret".into(), "").await.unwrap(), hash, "every hash has its salt");
     }
 
     #[tokio::test]
     async fn hashes_are_those_of_everybody_else() {
         let passwords = passwords();
-        let ours = passwords.hash("s3cret".into()).await.unwrap();
+        let ours = passwords.hash("s3cret".into(), "").await.unwrap();
         Argon2::default().verify_password(b"s3cret", &PasswordHash::new(&ours).unwrap()).unwrap();
         let salt = SaltString::from_b64("bm9ib2R5bm9ib2R5").unwrap();
         for params in [Params::default(), Params::new(1024, 3, 2, Some(24)).unwrap()] {

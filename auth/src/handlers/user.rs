@@ -60,7 +60,8 @@ pub(crate) async fn list_users(
     State(users): State<UserRepository>,
 ) -> Result<Json<Value>, Problem> {
     let username = filters.get("username").map(String::as_str).unwrap_or_default();
-    let found = if username.contains('\0') { Vec::new() } else { users.list(&actor.scope, username).await? };
+    let found =
+        if username.contains('\0') { Vec::new() } else { users.list(&actor.0.scope, username).await? };
     if found.is_empty() {
         return Err(Problem::not_found("No results found with these filters"));
     }
@@ -88,7 +89,7 @@ pub(crate) async fn create_user(
     Document(body): Document,
 ) -> Result<Json<Value>, Problem> {
     let new = NewUser::parse(&body).map_err(Problem::bad_request)?;
-    if !actor.scope.includes(&new.details.tenant) {
+    if !actor.0.scope.includes(&new.details.tenant) {
         return Err(Problem::forbidden());
     }
     let in_use = in_use(&new.username, &new.details.email);
@@ -96,10 +97,9 @@ pub(crate) async fn create_user(
     wait_until_free(&tenants, &new.details.tenant).await?;
     let fixed = unless_empty(&config.user_initial_password);
     let password = fixed.clone().unwrap_or_else(|| SecretString::from(readable_password()));
-    let hash = passwords.hash(password.clone()).await?;
+    let hash = passwords.hash(password.clone(), actor.0.tenant.as_str()).await?;
     let may_join = |group| actor.may_give(group);
-    let (user, joined, not_joined) =
-        users.insert(new, hash, actor.user_id, may_join).await.map_err(&in_use)?;
+    let (user, joined, not_joined) = users.insert(&actor.0, new, hash, may_join).await.map_err(&in_use)?;
     let mut answer = json!({
         "user": UserOut::from(user),
         "groups": joined,
@@ -132,13 +132,13 @@ pub(crate) async fn update_user(
         if user.username == ADMIN {
             return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Can't edit service of admin"));
         }
-        if !actor.scope.includes(&to.tenant) {
+        if !actor.0.scope.includes(&to.tenant) {
             return Err(Problem::forbidden());
         }
         wait_until_free(&tenants, &to.tenant).await?;
     }
     let _change = access.change(user.id);
-    users.update(&actor.scope, user.id, &to).await.map_err(problem)?;
+    users.update(&actor.0, user.id, &to).await.map_err(problem)?;
     Ok(done("ok"))
 }
 
@@ -150,14 +150,14 @@ pub(crate) async fn delete_user(
     State(access): State<AccessCache>,
 ) -> Result<Json<Value>, Problem> {
     let user = lookup(&users, &actor, &user).await?;
-    if user.id == actor.user_id {
+    if user.id == actor.0.user_id {
         return Err(Problem::bad_request("a user can't remove himself"));
     }
     if user.username == ADMIN {
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Can't delete the admin user"));
     }
     let _change = access.change(user.id);
-    users.delete(&actor.scope, user.id).await.map_err(problem)?;
+    users.delete(&actor.0, user.id).await.map_err(problem)?;
     Ok(done("User removed"))
 }
 
@@ -166,7 +166,7 @@ async fn lookup(users: &UserRepository, actor: &Actor, user: &str) -> Result<Use
     if user.contains('\0') {
         return Err(problem(UserError::Unknown));
     }
-    let found = users.find(&actor.scope, &Reference::parse(user)).await?;
+    let found = users.find(&actor.0.scope, &Reference::parse(user)).await?;
     found.ok_or_else(|| problem(UserError::Unknown))
 }
 
@@ -186,6 +186,7 @@ fn problem(error: UserError) -> Problem {
         UserError::Unknown => Problem::not_found("Unknown user id"),
         UserError::EmailTaken => Problem::bad_request("email already in use"),
         UserError::UsernameTaken => Problem::bad_request("username already in use"),
+        UserError::MandateEnded => Problem::new(StatusCode::UNAUTHORIZED, "AuthenticationError"),
         UserError::TenantIsBeingRemoved => Problem::unavailable("the former tenant is still being removed"),
         UserError::Storage(error) => error.into(),
     }

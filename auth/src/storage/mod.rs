@@ -11,7 +11,7 @@ pub(crate) use access::{AccessRepository, Grant, Holder};
 pub(crate) use first_start::FirstStartRepository;
 pub(crate) use keys::{KeyRepository, StoredKey};
 pub(crate) use tenants::{Removal, TenantRepository};
-pub(crate) use users::{Credentials, Standing, UserError, UserRepository};
+pub(crate) use users::{Credentials, Mandate, Standing, UserError, UserRepository};
 
 use common::engine::sql::SqlError;
 use sqlx::{Any, Row, Transaction, any::AnyRow};

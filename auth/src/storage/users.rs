@@ -26,6 +26,9 @@ pub(crate) enum UserError {
     Unknown,
     #[error("a former tenant of this name is still being removed")]
     TenantIsBeingRemoved,
+    /// Who asks was removed, moved or lost power since the request began.
+    #[error("who asks may not do this any more")]
+    MandateEnded,
     #[error(transparent)]
     Storage(SqlError),
 }
@@ -44,6 +47,18 @@ impl From<sqlx::Error> for UserError {
     fn from(error: sqlx::Error) -> Self {
         SqlError::from(error).into()
     }
+}
+
+/// On whose behalf users are changed, and how far that reaches. What it says is compared with the database in the transaction
+/// that makes the change: who was removed while his request was on its way changes nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct Mandate {
+    pub(crate) user_id: i64,
+    pub(crate) tenant: Tenant,
+    pub(crate) standing: Standing,
+    pub(crate) scope: Scope,
+    /// One of our own services: there is no user to look for.
+    pub(crate) is_service: bool,
 }
 
 /// What a login checks and puts into the token.
@@ -146,34 +161,25 @@ impl UserRepository {
 
     /// How far the power of a user reaches.
     pub(crate) async fn standing(&self, user: i64) -> Result<Standing, SqlError> {
-        let row = sqlx::query(
-            "SELECT u.tenant FROM users u JOIN user_groups g ON g.user_id = u.id
-             WHERE u.id = $1 AND g.group_id = $2",
-        )
-        .bind(user)
-        .bind(ADMIN_GROUP_ID)
-        .fetch_optional(self.sql.pool()?)
-        .await?;
-        Ok(match row {
-            None => Standing::Ordinary,
-            Some(row) if row.try_get::<String, _>(0)? == ADMIN => Standing::PlatformAdmin,
-            Some(_) => Standing::TenantAdmin,
-        })
+        let place = place(self.sql.pool()?, user).await?;
+        Ok(place.map_or(Standing::Ordinary, |(_, standing)| standing))
     }
 
     /// Stores a user, who joins the groups that exist and that `may_join` allows. Returns the user and, as they were
     /// sent, the groups that were joined and the others.
     pub(crate) async fn insert(
         &self,
+        mandate: &Mandate,
         new: NewUser,
         password_hash: String,
-        created_by: i64,
         may_join: impl Fn(i64) -> bool,
     ) -> Result<(User, Vec<Value>, Vec<Value>), UserError> {
         let mut tx = self.sql.begin().await?;
         let NewUser { username, details: Details { tenant, email, name }, profile, groups } = new;
         let created_ms = self.clock.now_ms();
         let id = next_id(&mut tx, "users").await?;
+        check(&mut tx, mandate).await?;
+        let created_by = mandate.user_id;
         let user = User { id, username, name, tenant, email, profile, created_ms, created_by };
         insert_row(&mut tx, &user, &password_hash).await?;
         let (joined, not_joined) = join(&mut tx, id, groups, may_join).await?;
@@ -184,9 +190,9 @@ impl UserRepository {
     }
 
     /// Changes a user. The tokens of a user who moves to another tenant end.
-    pub(crate) async fn update(&self, scope: &Scope, id: i64, to: &Details) -> Result<(), UserError> {
+    pub(crate) async fn update(&self, mandate: &Mandate, id: i64, to: &Details) -> Result<(), UserError> {
         let mut tx = self.sql.begin().await?;
-        let from = self.lock(&mut tx, scope, id).await?;
+        let from = self.lock(&mut tx, mandate, id).await?;
         sqlx::query("UPDATE users SET name = $1, email = $2, tenant = $3 WHERE id = $4")
             .bind(&to.name)
             .bind(&to.email)
@@ -205,9 +211,9 @@ impl UserRepository {
     }
 
     /// Removes a user with all tokens.
-    pub(crate) async fn delete(&self, scope: &Scope, id: i64) -> Result<(), UserError> {
+    pub(crate) async fn delete(&self, mandate: &Mandate, id: i64) -> Result<(), UserError> {
         let mut tx = self.sql.begin().await?;
-        let tenant = self.lock(&mut tx, scope, id).await?;
+        let tenant = self.lock(&mut tx, mandate, id).await?;
         sqlx::query("DELETE FROM users WHERE id = $1").bind(id).execute(&mut *tx).await?;
         announce::revocation(&self.outbox, &mut tx, id, self.clock.now_ms()).await?;
         self.tenants.leave(&self.outbox, &mut tx, &tenant).await?;
@@ -218,15 +224,16 @@ impl UserRepository {
 
     /// The tenant of a user, who stays as he is until the transaction ends. So do the counts of all tenants: two
     /// users who change places must not wait for each other for ever.
-    async fn lock(&self, tx: &mut Tx, scope: &Scope, id: i64) -> Result<Tenant, UserError> {
+    async fn lock(&self, tx: &mut Tx, mandate: &Mandate, id: i64) -> Result<Tenant, UserError> {
         sqlx::query("UPDATE counters SET value = value WHERE name = 'users'").execute(&mut **tx).await?;
+        check(tx, mandate).await?;
         let row = sqlx::query("SELECT tenant FROM users WHERE id = $1")
             .bind(id)
             .fetch_optional(&mut **tx)
             .await?
             .ok_or(UserError::Unknown)?;
         let tenant = tenant(&row)?;
-        if scope.includes(&tenant) { Ok(tenant) } else { Err(UserError::Unknown) }
+        if mandate.scope.includes(&tenant) { Ok(tenant) } else { Err(UserError::Unknown) }
     }
 
     /// Ends all tokens of a user.
@@ -249,6 +256,42 @@ pub(crate) enum Standing {
     TenantAdmin,
     /// In the group `admin` and in the tenant `admin`.
     PlatformAdmin,
+}
+
+/// Tenant and power of a user; `None` when there is no such user.
+async fn place(
+    executor: impl sqlx::Executor<'_, Database = sqlx::Any>,
+    user: i64,
+) -> Result<Option<(Tenant, Standing)>, SqlError> {
+    let row = sqlx::query(
+        "SELECT u.tenant, COUNT(g.group_id) AS admin FROM users u
+         LEFT JOIN user_groups g ON g.user_id = u.id AND g.group_id = $2
+         WHERE u.id = $1 GROUP BY u.tenant",
+    )
+    .bind(user)
+    .bind(ADMIN_GROUP_ID)
+    .fetch_optional(executor)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let tenant = tenant(&row)?;
+    let standing = match row.try_get::<i64, _>("admin")? {
+        0 => Standing::Ordinary,
+        _ if tenant.as_str() == ADMIN => Standing::PlatformAdmin,
+        _ => Standing::TenantAdmin,
+    };
+    Ok(Some((tenant, standing)))
+}
+
+/// Whether a mandate still is what it was when its request began. Call it with the counter of users locked: nobody changes
+/// users meanwhile.
+async fn check(tx: &mut Tx, mandate: &Mandate) -> Result<(), UserError> {
+    if mandate.is_service {
+        return Ok(());
+    }
+    match place(&mut **tx, mandate.user_id).await? {
+        Some((tenant, standing)) if tenant == mandate.tenant && standing == mandate.standing => Ok(()),
+        _ => Err(UserError::MandateEnded),
+    }
 }
 
 pub(super) async fn insert_row(tx: &mut Tx, user: &User, password_hash: &str) -> Result<(), SqlError> {

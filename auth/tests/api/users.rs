@@ -8,7 +8,7 @@ use common::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::stack::{Stack, admin, answer, config, fresh_name, new_user, redacted};
+use crate::stack::{Stack, admin, answer, config, fresh_name, gateway, new_user, redacted};
 
 fn refused(status: u16, message: &str) -> (u16, Value) {
     (status, json!({"message": message, "status": status}))
@@ -291,6 +291,36 @@ async fn without_a_caller_nobody_manages_users() {
                 assert_eq!(answer, refused(401, "AuthenticationError"), "{method} {path}");
             }
         }
+        stack.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_removed_or_moved_changes_nothing_with_a_request_that_was_on_its_way() {
+    for stack in Stack::both(&config()).await {
+        let (tenant, elsewhere) = (fresh_tenant(), fresh_tenant());
+        let (gone, _) = stack.user(&tenant, &fresh_name(), json!("admin")).await;
+        let (moved, _) = stack.user(&tenant, &fresh_name(), json!("admin")).await;
+        let (stays, _) = stack.user(&tenant, &fresh_name(), json!("user")).await;
+        assert_eq!(stack.delete(&format!("/user/{}", gone.user), &admin()).await.0, 200);
+        let change = json!({"service": elsewhere, "email": "moved@example.com", "name": "N"});
+        assert_eq!(stack.put(&format!("/user/{}", moved.user), &admin(), change).await.0, 200);
+        // The gateway has verified them before.
+        for former in [&gone, &moved] {
+            let refused = refused(401, "AuthenticationError");
+            let body = new_user(&tenant, &fresh_name(), json!("user"));
+            assert_eq!(stack.post("/user", former, body).await, refused);
+            let path = format!("/user/{}", stays.user);
+            let change = json!({"service": tenant, "email": "x@example.com", "name": "N"});
+            assert_eq!(stack.put(&path, former, change).await, refused);
+            assert_eq!(stack.delete(&path, former).await, refused);
+        }
+        // Nor does anybody bring a tenant back that is gone.
+        assert_eq!(stack.delete(&format!("/user/{}", stays.user), &admin()).await.0, 200);
+        let body = new_user(&tenant, &fresh_name(), json!("admin"));
+        assert_eq!(stack.post("/user", &gone, body).await.0, 401);
+        let (_, listed) = stack.get("/admin/tenants", &gateway()).await;
+        assert_eq!(listed["tenants"], json!(["admin", elsewhere]));
         stack.end().await;
     }
 }

@@ -109,6 +109,7 @@ pub struct Sql {
 }
 
 impl SqlEngine {
+    const BEGIN_POSTGRES: &'static str = "BEGIN";
     const SQLITE_PRAGMAS: &'static str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
          PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000; PRAGMA cache_size = -8192";
 
@@ -123,7 +124,7 @@ impl SqlEngine {
     ) -> Result<Sql, SqlError> {
         sqlx::any::install_default_drivers();
         let (pool, begin) = match self {
-            Self::Postgres(settings) => (Self::postgres_pool(settings, service)?, "BEGIN"),
+            Self::Postgres(settings) => (Self::postgres_pool(settings, service)?, Self::BEGIN_POSTGRES),
             Self::Sqlite(directory) => {
                 (Self::sqlite_pool(&directory.join(format!("{service}.db")))?, "BEGIN IMMEDIATE")
             }
@@ -254,6 +255,11 @@ impl Sql {
     /// Begins a transaction that may write.
     pub async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Any>, SqlError> {
         Ok(self.pool()?.begin_with(self.begin).await?)
+    }
+
+    /// Whether no other process uses the database: that of SQLite belongs to one.
+    pub fn is_ours_alone(&self) -> bool {
+        self.begin != SqlEngine::BEGIN_POSTGRES
     }
 
     /// The pool, for reading or for a single statement.
