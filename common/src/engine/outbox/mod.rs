@@ -4,6 +4,8 @@
 //! Its tables are in the database of every service: `SqlEngine::open` makes them beside those of the service's migrations.
 
 mod relay;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
