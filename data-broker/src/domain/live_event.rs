@@ -10,15 +10,15 @@ use serde_json::{json, value::RawValue};
 
 /// An event for the sockets of a tenant: emitted under the device's name and under `all`.
 #[derive(Debug)]
-pub struct LiveEvent<'a> {
+pub(crate) struct LiveEvent<'a> {
     /// Name of the event.
-    pub device: String,
+    pub(crate) device: String,
     /// Its payload.
-    pub payload: Cow<'a, RawValue>,
+    pub(crate) payload: Cow<'a, RawValue>,
 }
 
 /// The event of a reading: the record as it was published.
-pub fn of_reading(value: &[u8]) -> Option<LiveEvent<'_>> {
+pub(crate) fn of_reading(value: &[u8]) -> Option<LiveEvent<'_>> {
     let payload: &RawValue = serde_json::from_slice(value).ok()?;
     let data: DeviceData<'_> = serde_json::from_str(payload.get()).ok()?;
     let metadata: Metadata<'_> = serde_json::from_str(data.metadata.get()).ok()?;
@@ -26,7 +26,7 @@ pub fn of_reading(value: &[u8]) -> Option<LiveEvent<'_>> {
 }
 
 /// The event of an actuation. The tenant is that of the topic, whatever the message says. Other device events have none.
-pub fn of_actuation(tenant: &Tenant, value: &[u8]) -> Option<LiveEvent<'static>> {
+pub(crate) fn of_actuation(tenant: &Tenant, value: &[u8]) -> Option<LiveEvent<'static>> {
     let event: DeviceEvent = serde_json::from_slice(value).ok()?;
     if event.event != DeviceEvent::CONFIGURE {
         return None;
