@@ -22,7 +22,7 @@ impl Shutdown {
     }
 
     /// Starts a task that cannot go on after an error: the error is logged and the whole process stops.
-    pub fn spawn_vital<F>(&self, name: &'static str, task: F)
+    pub(crate) fn spawn_vital<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {

@@ -83,7 +83,7 @@ impl Topics {
     }
 
     /// Forgets all topics of a tenant.
-    pub fn forget_tenant(&self, tenant: &Tenant) {
+    pub(crate) fn forget_tenant(&self, tenant: &Tenant) {
         self.known.write().unwrap_or_else(PoisonError::into_inner).retain(|(owner, _), _| owner != tenant);
     }
 }

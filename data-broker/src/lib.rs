@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod config;
-pub mod domain;
+mod domain;
 mod handlers;
 mod live;
 mod quota;

@@ -1,4 +1,4 @@
-//! Listens to the announcements of auth, so that what was revoked is not remembered (design.md 5).
+//! Listens to the announcements of auth, so that no decision outlives the revocation that makes it void.
 
 use std::{
     collections::HashMap,

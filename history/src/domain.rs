@@ -1,6 +1,6 @@
 //! Rules without I/O.
 
-pub mod accept;
-pub mod csv;
-pub mod json;
-pub mod question;
+pub(crate) mod accept;
+pub(crate) mod csv;
+pub(crate) mod json;
+pub(crate) mod question;

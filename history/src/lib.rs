@@ -2,7 +2,7 @@
 
 pub mod config;
 mod devices;
-pub mod domain;
+mod domain;
 mod error;
 mod handlers;
 mod reader;

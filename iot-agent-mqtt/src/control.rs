@@ -4,7 +4,7 @@
 //! One tail per process. It follows three subjects of every tenant that has a connected device, so a process does
 //! not read the events of tenants that it does not serve. A tenant is followed before its first client is accepted:
 //! whatever happens afterwards is seen. What happens *between* the check of a client's credentials and its entry
-//! into [`Sessions`] is covered by the [generation](Control::generation): it moves with every event that could have
+//! into [`Sessions`] is covered by the [epoch](Control::epoch): it moves with every event that could have
 //! ended the client's rights and with every tenant that is newly followed, and when it has moved the client is
 //! checked once more, now that it would be found by the next event.
 
@@ -29,7 +29,7 @@ use common::{
     tenancy::{TenantChange, Topics},
     wire::{
         DeviceId, Subject, Tenant, Topic,
-        event::{DeviceEvent as Names, OwnershipEvent},
+        event::{DeviceEvent, OwnershipEvent},
     },
 };
 use serde::Deserialize;
@@ -44,6 +44,7 @@ use crate::{
     sessions::Sessions,
 };
 
+/// What [`Control::take`] takes.
 const SUBJECTS: [Subject; 3] = [Subject::DEVICE, Subject::CERTIFICATES, Subject::BASIC_CREDENTIALS];
 
 /// See the module.
@@ -53,7 +54,7 @@ pub(crate) struct Control {
     sessions: Arc<Sessions>,
     metrics: Metrics,
     delivery_queue: usize,
-    generation: AtomicU64,
+    epoch: AtomicU64,
     tenants: RwLock<HashSet<Tenant>>,
     watched: Mutex<HashMap<Tenant, Arc<Watch>>>,
 }
@@ -64,7 +65,7 @@ pub(crate) struct Watch {
     /// Had no user at the last sweep: the next one removes it if it still has none.
     idle: AtomicBool,
     /// Set when the tail follows the tenant.
-    followed: OnceCell<[Topic; 3]>,
+    followed: OnceCell<[Topic; SUBJECTS.len()]>,
 }
 
 /// One session's hold on a [`Watch`].
@@ -78,7 +79,7 @@ impl Drop for Watching {
 
 /// A device event, as much of it as matters here. The rest (whole devices with their templates) is only skipped.
 #[derive(Deserialize)]
-struct DeviceEvent<'a> {
+struct BriefDeviceEvent<'a> {
     #[serde(borrow)]
     event: Cow<'a, str>,
     #[serde(borrow)]
@@ -159,7 +160,7 @@ impl Control {
             sessions,
             metrics,
             delivery_queue,
-            generation: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
             tenants: RwLock::default(),
             watched: Mutex::default(),
         })
@@ -170,8 +171,8 @@ impl Control {
     }
 
     /// Changes whenever a client that was checked before might no longer be welcome.
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::SeqCst)
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
     }
 
     /// Follows a tenant for one more session. When it returns, every later event of the tenant will be seen.
@@ -189,7 +190,7 @@ impl Control {
         Ok(watching)
     }
 
-    async fn follow(&self, tenant: &Tenant) -> anyhow::Result<[Topic; 3]> {
+    async fn follow(&self, tenant: &Tenant) -> anyhow::Result<[Topic; SUBJECTS.len()]> {
         let mut topics = Vec::with_capacity(SUBJECTS.len());
         for subject in &SUBJECTS {
             let topic = self.topics.resolve(tenant, subject).await?;
@@ -197,7 +198,7 @@ impl Control {
             added.with_context(|| format!("cannot follow {topic}"))?;
             topics.push(topic);
         }
-        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
         topics.try_into().map_err(|_| anyhow::anyhow!("a topic is missing"))
     }
 
@@ -237,7 +238,7 @@ impl Control {
                 TenantChange::Missing(tenant) => _ = tenants().remove(&tenant),
                 TenantChange::Removed(tenant) => {
                     tenants().remove(&tenant);
-                    self.generation.fetch_add(1, Ordering::SeqCst);
+                    self.epoch.fetch_add(1, Ordering::SeqCst);
                     self.sessions.close_tenant(&tenant, Close::Revoked, |_| true);
                     // A tenant that comes again under this name has other topics.
                     if let Some(watch) = self.watched().remove(&tenant) {
@@ -275,8 +276,10 @@ impl Control {
             self.take_device_event(record)
         } else if subject == Subject::CERTIFICATES.as_str() {
             self.take_ownership_event(record)
-        } else {
+        } else if subject == Subject::BASIC_CREDENTIALS.as_str() {
             self.take_credentials_event(record)
+        } else {
+            Err(serde::de::Error::custom("nobody here takes this subject"))
         };
         if let Err(error) = taken {
             metrics::counter!("mqtt_malformed_events_total").increment(1);
@@ -285,8 +288,8 @@ impl Control {
     }
 
     fn take_device_event(&self, record: &Record) -> serde_json::Result<()> {
-        let event: DeviceEvent<'_> = serde_json::from_slice(&record.value)?;
-        let (configure, remove) = (event.event == Names::CONFIGURE, event.event == Names::REMOVE);
+        let event: BriefDeviceEvent<'_> = serde_json::from_slice(&record.value)?;
+        let (configure, remove) = (event.event == DeviceEvent::CONFIGURE, event.event == DeviceEvent::REMOVE);
         if !configure && !remove {
             return Ok(());
         }
@@ -308,7 +311,7 @@ impl Control {
         let event: OwnershipEvent = serde_json::from_slice(&record.value)?;
         if matches!(event.data.event_type.as_str(), "ownership.update" | "ownership.delete") {
             let fingerprint = &event.data.event_data.fingerprint;
-            self.generation.fetch_add(1, Ordering::SeqCst);
+            self.epoch.fetch_add(1, Ordering::SeqCst);
             self.sessions.close_tenant(
                 record.topic.tenant(),
                 Close::Revoked,
@@ -335,8 +338,8 @@ impl Control {
     }
 
     fn close_device(&self, tenant: &Tenant, device: &DeviceId, matches: impl Fn(&Link) -> bool) {
-        // In this order: a session that enters after the look-up finds that the generation has moved.
-        self.generation.fetch_add(1, Ordering::SeqCst);
+        // In this order: a session that enters after the look-up finds that the epoch has moved.
+        self.epoch.fetch_add(1, Ordering::SeqCst);
         let links = self.sessions.of(tenant, device);
         links.iter().filter(|link| matches(link)).for_each(|link| link.close(Close::Revoked));
     }

@@ -143,7 +143,7 @@ async fn welcome(agent: &Arc<Agent>, hello: &Hello) -> Result<Welcomed, Refusal>
         return Err(Refusal::AuthenticationMethod);
     }
     let credentials = credentials(agent, hello)?;
-    let generation = agent.control.generation();
+    let epoch = agent.control.epoch();
     let identified = agent.authenticator.identify(&credentials).await?;
     let own = &identified.identity;
     let dialect = Dialect::Dojot;
@@ -169,9 +169,7 @@ async fn welcome(agent: &Arc<Agent>, hello: &Hello) -> Result<Welcomed, Refusal>
     let presence = Presence::new(agent, link, watching);
     // Something happened since the client was looked up that could have ended its rights: from here on events
     // find the session, so one more look is enough.
-    if agent.control.generation() != generation
-        && agent.authenticator.identify(&credentials).await? != identified
-    {
+    if agent.control.epoch() != epoch && agent.authenticator.identify(&credentials).await? != identified {
         return Err(Refusal::NotAuthorized);
     }
     within(agent, take_over(&presence.link)).await.map_err(unavailable)?;

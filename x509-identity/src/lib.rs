@@ -3,7 +3,7 @@
 mod ca;
 pub mod config;
 mod devices;
-pub mod domain;
+mod domain;
 mod events;
 mod handlers;
 mod router;

@@ -123,7 +123,12 @@ enum Verified {
 }
 
 /// Middleware: verifies the caller header once, before routing changes the path.
-pub async fn verify_caller(key: InternalKey, clock: Clock, mut request: Request, next: Next) -> Response {
+pub(crate) async fn verify_caller(
+    key: InternalKey,
+    clock: Clock,
+    mut request: Request,
+    next: Next,
+) -> Response {
     if let Some(header) = request.headers().get(CALLER_HEADER) {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let verified = match key.verify(request.method(), path, header, &clock) {

@@ -95,7 +95,7 @@ impl Problem {
     }
 
     /// 401: the request has no token.
-    pub fn missing_token() -> Self {
+    pub(crate) fn missing_token() -> Self {
         Self { status: StatusCode::UNAUTHORIZED, text: Text::MissingToken, detail: None, retry_after_s: None }
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// Conditions on the fields of a notification; all must hold. The default lets everything pass.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-pub struct Filter {
+pub(crate) struct Filter {
     fields: BTreeMap<String, Condition>,
 }
 
@@ -31,15 +31,15 @@ enum Operation {
 
 impl Filter {
     /// Longest accepted filter, in bytes.
-    pub const MAX_LEN: usize = 4096;
+    pub(crate) const MAX_LEN: usize = 4096;
 
     /// Reads the JSON text that a client sends; `None` when it is not a filter.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         if text.len() > Self::MAX_LEN { None } else { serde_json::from_str(text).ok() }
     }
 
     /// Whether a notification passes. Fields that it does not have are not looked at.
-    pub fn passes(&self, notification: &Value) -> bool {
+    pub(crate) fn passes(&self, notification: &Value) -> bool {
         self.fields.iter().all(|(name, condition)| {
             let field = if name == "subject" {
                 notification.get("subject")

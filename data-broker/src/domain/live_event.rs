@@ -2,28 +2,31 @@
 
 use std::borrow::Cow;
 
-use common::wire::event::{DeviceData, DeviceEvent, device_data::Metadata};
+use common::wire::{
+    Tenant,
+    event::{DeviceData, DeviceEvent, device_data::Metadata},
+};
 use serde_json::{json, value::RawValue};
 
 /// An event for the sockets of a tenant: emitted under the device's name and under `all`.
 #[derive(Debug)]
-pub struct LiveEvent<'a> {
+pub(crate) struct LiveEvent<'a> {
     /// Name of the event.
-    pub device: String,
+    pub(crate) device: String,
     /// Its payload.
-    pub payload: Cow<'a, RawValue>,
+    pub(crate) payload: Cow<'a, RawValue>,
 }
 
 /// The event of a reading: the record as it was published.
-pub fn of_reading(value: &[u8]) -> Option<LiveEvent<'_>> {
+pub(crate) fn of_reading(value: &[u8]) -> Option<LiveEvent<'_>> {
     let payload: &RawValue = serde_json::from_slice(value).ok()?;
     let data: DeviceData<'_> = serde_json::from_str(payload.get()).ok()?;
     let metadata: Metadata<'_> = serde_json::from_str(data.metadata.get()).ok()?;
     Some(LiveEvent { device: metadata.deviceid.into_owned(), payload: Cow::Borrowed(payload) })
 }
 
-/// The event of an actuation. Other device events have none.
-pub fn of_actuation(value: &[u8]) -> Option<LiveEvent<'static>> {
+/// The event of an actuation. The tenant is that of the topic, whatever the message says. Other device events have none.
+pub(crate) fn of_actuation(tenant: &Tenant, value: &[u8]) -> Option<LiveEvent<'static>> {
     let event: DeviceEvent = serde_json::from_slice(value).ok()?;
     if event.event != DeviceEvent::CONFIGURE {
         return None;
@@ -31,7 +34,7 @@ pub fn of_actuation(value: &[u8]) -> Option<LiveEvent<'static>> {
     let device = event.device_id()?.to_owned();
     let payload = json!({
         "attrs": event.data.get("attrs")?,
-        "metadata": { "deviceid": device, "tenant": event.meta.service, "timestamp": event.meta.timestamp? },
+        "metadata": { "deviceid": device, "tenant": tenant, "timestamp": event.meta.timestamp? },
     });
     let payload = serde_json::value::to_raw_value(&payload).ok()?;
     Some(LiveEvent { device, payload: Cow::Owned(payload) })
@@ -66,8 +69,10 @@ mod tests {
 
     #[test]
     fn only_complete_actuations_are_shown() {
-        let value = r#"{"event":"configure","data":{"id":"a1","attrs":{"fan":1}},"meta":{"service":"t","timestamp":5}}"#;
-        let event = of_actuation(value.as_bytes()).unwrap();
+        let tenant = Tenant::parse("t").unwrap();
+        // What the message says about its tenant means nothing.
+        let value = r#"{"event":"configure","data":{"id":"a1","attrs":{"fan":1}},"meta":{"service":"other","timestamp":5}}"#;
+        let event = of_actuation(&tenant, value.as_bytes()).unwrap();
         assert_eq!(event.device, "a1");
         assert_eq!(
             event.payload.get(),
@@ -79,7 +84,7 @@ mod tests {
             value.replace(r#""id":"a1","#, ""),
             value.replace("attrs", "other"),
         ] {
-            assert!(of_actuation(other.as_bytes()).is_none(), "{other}");
+            assert!(of_actuation(&tenant, other.as_bytes()).is_none(), "{other}");
         }
     }
 }

@@ -1,4 +1,4 @@
 //! Rules without I/O.
 
-pub mod filter;
-pub mod live_event;
+pub(crate) mod filter;
+pub(crate) mod live_event;

@@ -48,7 +48,7 @@ impl Live {
             return;
         }
         let event = if subject == Subject::DEVICE.as_str() {
-            live_event::of_actuation(&record.value)
+            live_event::of_actuation(tenant, &record.value)
         } else {
             live_event::of_reading(&record.value)
         };

@@ -88,10 +88,12 @@ async fn a_socket_receives_what_is_appended_after_its_connection() {
         assert!(seen.contains(&format!(r#"42["a1",{}]"#, reading(&tenant, "a1", 7))), "{seen}");
 
         let actuation = format!(
-            r#"{{"event":"configure","data":{{"id":"a1","attrs":{{"fan":1}}}},"meta":{{"service":"{tenant}","timestamp":5}}}}"#
+            r#"{{"event":"configure","data":{{"id":"a1","attrs":{{"fan":1}}}},"meta":{{"service":"{other}","timestamp":5}}}}"#
         );
         service.append(&tenant, &Subject::DEVICE, &actuation).await;
-        socket.poll_until(r#"{"fan":1}"#).await;
+        let seen = socket.poll_until(r#"{"fan":1}"#).await;
+        let of_topic = format!(r#""tenant":"{tenant}","timestamp":5"#);
+        assert!(seen.contains(&of_topic), "the tenant is that of the topic: {seen}");
 
         service.append(&other, &Subject::DEVICE_DATA, &reading(&other, "b2", 8)).await;
         let seen = stranger.poll_until("b2").await;

@@ -13,49 +13,49 @@ const ACTUATOR: &str = "actuator";
 
 /// An attribute of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attr {
+pub(crate) struct Attr {
     /// Identifier, unique in the tenant.
-    pub id: i64,
+    pub(crate) id: i64,
     /// The template it belongs to.
-    pub template_id: i64,
+    pub(crate) template_id: i64,
     /// Name.
-    pub label: String,
+    pub(crate) label: String,
     /// `dynamic`, `static`, `actuator`, `meta` or any other word.
-    pub kind: String,
+    pub(crate) kind: String,
     /// Type of its values; a free word.
-    pub value_type: String,
+    pub(crate) value_type: String,
     /// Value of all devices that do not override it.
-    pub static_value: Option<String>,
+    pub(crate) static_value: Option<String>,
     /// Facts about it.
-    pub metadata: Vec<Metadata>,
+    pub(crate) metadata: Vec<Metadata>,
     /// Creation time, milliseconds since the epoch.
-    pub created_ms: i64,
+    pub(crate) created_ms: i64,
     /// Time of the last change.
-    pub updated_ms: Option<i64>,
+    pub(crate) updated_ms: Option<i64>,
 }
 
 /// A fact about an attribute. Serialised as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Metadata {
+pub(crate) struct Metadata {
     /// Identifier, from the same sequence as those of attributes.
-    pub id: i64,
+    pub(crate) id: i64,
     /// Name, unique in its attribute.
-    pub label: String,
+    pub(crate) label: String,
     /// A free word.
-    pub kind: String,
+    pub(crate) kind: String,
     /// Type of its value; a free word.
-    pub value_type: String,
+    pub(crate) value_type: String,
     /// Value of all devices that do not override it.
-    pub static_value: Option<String>,
+    pub(crate) static_value: Option<String>,
     /// Creation time, milliseconds since the epoch.
-    pub created_ms: i64,
+    pub(crate) created_ms: i64,
     /// Time of the last change.
-    pub updated_ms: Option<i64>,
+    pub(crate) updated_ms: Option<i64>,
 }
 
 impl Attr {
     /// A new attribute.
-    pub fn new(input: AttrInput, template_id: i64, now_ms: i64, ids: &mut Ids) -> Self {
+    pub(crate) fn new(input: AttrInput, template_id: i64, now_ms: i64, ids: &mut Ids) -> Self {
         let id = ids.attr();
         let metadata = input.metadata.unwrap_or_default();
         Self {
@@ -73,7 +73,7 @@ impl Attr {
 
     /// The attribute after an update. Absent metadata stays, an empty list removes it (dojot-api.md 10.10).
     #[must_use]
-    pub fn updated(&self, input: AttrInput, now_ms: i64, ids: &mut Ids) -> Self {
+    pub(crate) fn updated(&self, input: AttrInput, now_ms: i64, ids: &mut Ids) -> Self {
         let metadata = match input.metadata {
             Some(items) => updated_metadata(&self.metadata, items, now_ms, ids),
             None => self.metadata.clone(),
@@ -93,22 +93,22 @@ impl Attr {
     }
 
     /// What makes it unique in a template and on a device.
-    pub fn name(&self) -> (&str, &str) {
+    pub(crate) fn name(&self) -> (&str, &str) {
         (&self.label, &self.kind)
     }
 
     /// Whether it is listed in `data_attrs` (else in `config_attrs`).
-    pub fn is_data(&self) -> bool {
+    pub(crate) fn is_data(&self) -> bool {
         DATA_TYPES.contains(&self.kind.as_str())
     }
 
     /// Whether devices can be asked to change it.
-    pub fn is_actuator(&self) -> bool {
+    pub(crate) fn is_actuator(&self) -> bool {
         self.kind == ACTUATOR
     }
 
     /// Its own identifier and those of its metadata: what overrides may name.
-    pub fn all_ids(&self) -> impl Iterator<Item = i64> + '_ {
+    pub(crate) fn all_ids(&self) -> impl Iterator<Item = i64> + '_ {
         std::iter::once(self.id).chain(self.metadata.iter().map(|item| item.id))
     }
 }

@@ -16,18 +16,18 @@ const NO_CREDENTIAL: &str =
     "$argon2id$v=19$m=64,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// The user name of a device: `tenant@device`.
-pub fn user_name(tenant: &Tenant, device: &DeviceId) -> String {
+pub(crate) fn user_name(tenant: &Tenant, device: &DeviceId) -> String {
     format!("{tenant}@{device}")
 }
 
 /// Reads `tenant@device`, and `tenant:device` as other agents write it.
-pub fn parse_user_name(name: &str) -> Option<(Tenant, DeviceId)> {
+pub(crate) fn parse_user_name(name: &str) -> Option<(Tenant, DeviceId)> {
     let (tenant, device) = name.split_once('@').or_else(|| name.split_once(':'))?;
     Some((Tenant::parse(tenant).ok()?, DeviceId::parse(device).ok()?))
 }
 
 /// A new password.
-pub fn generate_password() -> String {
+pub(crate) fn generate_password() -> String {
     rand::rng().sample_iter(Alphanumeric).take(PASSWORD_LEN).map(char::from).collect()
 }
 
@@ -40,14 +40,14 @@ fn hasher() -> Result<Argon2<'static>, argon2::password_hash::Error> {
 }
 
 /// The hash of a password, with its salt and parameters.
-pub fn hash(password: &str) -> Result<String, argon2::password_hash::Error> {
+pub(crate) fn hash(password: &str) -> Result<String, argon2::password_hash::Error> {
     let salt: [u8; 16] = rand::rng().random();
     let salt = SaltString::encode_b64(&salt)?;
     Ok(hasher()?.hash_password(password.as_bytes(), &salt)?.to_string())
 }
 
 /// Whether a password belongs to a stored hash; costs the same when there is none.
-pub fn verify(password: &str, stored: Option<&str>) -> bool {
+pub(crate) fn verify(password: &str, stored: Option<&str>) -> bool {
     if password.len() > MAX_PASSWORD_LEN {
         return false;
     }

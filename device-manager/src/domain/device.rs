@@ -14,34 +14,38 @@ use super::{
 };
 
 /// Templates by identifier.
-pub type Templates = BTreeMap<i64, Template>;
+pub(crate) type Templates = BTreeMap<i64, Template>;
 
 /// A device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Device {
+pub(crate) struct Device {
     /// Identifier, unique in the tenant.
-    pub id: String,
+    pub(crate) id: String,
     /// Name; need not be unique.
-    pub label: String,
+    pub(crate) label: String,
     /// Creation time, milliseconds since the epoch.
-    pub created_ms: i64,
+    pub(crate) created_ms: i64,
     /// Time of the last change.
-    pub updated_ms: Option<i64>,
+    pub(crate) updated_ms: Option<i64>,
     /// What it is made of, in ascending order.
-    pub template_ids: Vec<i64>,
+    pub(crate) template_ids: Vec<i64>,
     /// Static values that differ from the templates', by identifier of attribute or metadata item.
-    pub overrides: BTreeMap<i64, String>,
+    pub(crate) overrides: BTreeMap<i64, String>,
 }
 
 impl Device {
     /// All attributes, of all its templates.
-    pub fn attrs<'a>(&self, templates: &'a Templates) -> impl Iterator<Item = &'a Attr> {
+    pub(crate) fn attrs<'a>(&self, templates: &'a Templates) -> impl Iterator<Item = &'a Attr> {
         let own: Vec<&Template> = self.template_ids.iter().filter_map(|id| templates.get(id)).collect();
         own.into_iter().flat_map(|template| &template.attrs)
     }
 
     /// The requested attributes that the device cannot be asked to change, in the order of the request.
-    pub fn not_configurable(&self, templates: &Templates, requested: &Map<String, Value>) -> Vec<String> {
+    pub(crate) fn not_configurable(
+        &self,
+        templates: &Templates,
+        requested: &Map<String, Value>,
+    ) -> Vec<String> {
         let is_actuator =
             |label: &str| self.attrs(templates).any(|attr| attr.label == label && attr.is_actuator());
         requested.keys().filter(|label| !is_actuator(label)).cloned().collect()
@@ -49,7 +53,7 @@ impl Device {
 }
 
 /// The first of the templates that cannot be on one device with those before it.
-pub fn colliding_template(ids: &[i64], templates: &Templates) -> Option<i64> {
+pub(crate) fn colliding_template(ids: &[i64], templates: &Templates) -> Option<i64> {
     let mut names = std::collections::HashSet::new();
     let mut seen = std::collections::HashSet::new();
     ids.iter().copied().find(|id| {
@@ -59,7 +63,10 @@ pub fn colliding_template(ids: &[i64], templates: &Templates) -> Option<i64> {
 }
 
 /// The values of a device that differ from its templates'.
-pub fn overrides(sent: &[OverrideInput], templates: &Templates) -> Result<BTreeMap<i64, String>, Invalid> {
+pub(crate) fn overrides(
+    sent: &[OverrideInput],
+    templates: &Templates,
+) -> Result<BTreeMap<i64, String>, Invalid> {
     let mut found = BTreeMap::new();
     for attr in sent {
         let template = integer_id(&attr.template_id).and_then(|id| templates.get(&id)).ok_or_else(|| {
@@ -99,7 +106,7 @@ fn shown(value: &Value) -> String {
 /// The identifier that a client wants for its device; `None` to generate one.
 ///
 /// One with a dot comes from old dashboards, which made up their own and were ignored (dojot-api.md 3.3).
-pub fn wanted_id(input: &DeviceInput) -> Result<Option<String>, Invalid> {
+pub(crate) fn wanted_id(input: &DeviceInput) -> Result<Option<String>, Invalid> {
     const RULE: &str = "Device ID must be 2-6 characters and must be hexadecimal (0-9,a-f,A-F).";
     match &input.id {
         None => Ok(None),
@@ -114,12 +121,12 @@ pub fn wanted_id(input: &DeviceInput) -> Result<Option<String>, Invalid> {
 }
 
 /// A new identifier: a random 24-bit number in 5 or 6 hex digits. May be taken already.
-pub fn random_id() -> String {
+pub(crate) fn random_id() -> String {
     format!("{:05x}", rand::rng().random_range(0..1_u32 << 24))
 }
 
 /// The labels of `count` devices: `label_07` among 12, the label itself for one.
-pub fn labels(label: &str, count: i64) -> Result<Vec<String>, Invalid> {
+pub(crate) fn labels(label: &str, count: i64) -> Result<Vec<String>, Invalid> {
     if count == 1 {
         return Ok(vec![label.to_owned()]);
     }

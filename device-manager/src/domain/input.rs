@@ -14,74 +14,74 @@ const ATTR: &str = "failed to parse attr";
 
 /// A template as it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TemplateInput {
+pub(crate) struct TemplateInput {
     /// Name.
-    pub label: String,
+    pub(crate) label: String,
     /// Attributes; no two have the same label and type.
-    pub attrs: Vec<AttrInput>,
+    pub(crate) attrs: Vec<AttrInput>,
 }
 
 /// An attribute as it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttrInput {
+pub(crate) struct AttrInput {
     /// Identifier of a stored attribute that this one is to replace.
-    pub id: Option<i64>,
+    pub(crate) id: Option<i64>,
     /// Name.
-    pub label: String,
+    pub(crate) label: String,
     /// `type` on the wire.
-    pub kind: String,
+    pub(crate) kind: String,
     /// Type of its values.
-    pub value_type: String,
+    pub(crate) value_type: String,
     /// Value of all devices.
-    pub static_value: Option<String>,
+    pub(crate) static_value: Option<String>,
     /// `None` when the member is absent, which is not the same as an empty list.
-    pub metadata: Option<Vec<MetadataInput>>,
+    pub(crate) metadata: Option<Vec<MetadataInput>>,
 }
 
 /// A metadata item as it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MetadataInput {
+pub(crate) struct MetadataInput {
     /// Identifier of a stored item that this one is to replace.
-    pub id: Option<i64>,
+    pub(crate) id: Option<i64>,
     /// Name.
-    pub label: String,
+    pub(crate) label: String,
     /// `type` on the wire.
-    pub kind: String,
+    pub(crate) kind: String,
     /// Type of its value.
-    pub value_type: String,
+    pub(crate) value_type: String,
     /// Value of all devices.
-    pub static_value: Option<String>,
+    pub(crate) static_value: Option<String>,
 }
 
 /// A device as it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceInput {
+pub(crate) struct DeviceInput {
     /// The identifier that the client wants; unchecked.
-    pub id: Option<Value>,
+    pub(crate) id: Option<Value>,
     /// Name.
-    pub label: String,
+    pub(crate) label: String,
     /// Templates, where the member is there.
-    pub templates: Option<Vec<i64>>,
+    pub(crate) templates: Option<Vec<i64>>,
     /// Values that differ from the templates'.
-    pub overrides: Vec<OverrideInput>,
+    pub(crate) overrides: Vec<OverrideInput>,
 }
 
 /// Values of one attribute that differ from the template's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OverrideInput {
+pub(crate) struct OverrideInput {
     /// Identifier of the attribute, as it was sent.
-    pub id: Value,
+    pub(crate) id: Value,
     /// Its template, as it was sent.
-    pub template_id: Value,
+    pub(crate) template_id: Value,
     /// The device's value.
-    pub static_value: Option<String>,
+    pub(crate) static_value: Option<String>,
     /// Metadata items by identifier, as it was sent, and their values.
-    pub metadata: Vec<(Value, Option<String>)>,
+    pub(crate) metadata: Vec<(Value, Option<String>)>,
 }
 
 impl TemplateInput {
     /// Reads the body of POST and PUT.
-    pub fn parse(body: &Value) -> Result<Self, Invalid> {
+    pub(crate) fn parse(body: &Value) -> Result<Self, Invalid> {
         let mut fields = Fields::of(body, INPUT)?;
         let label = fields.text("label", MAX_LABEL)?;
         fields.finish(INPUT)?;
@@ -147,7 +147,7 @@ impl MetadataInput {
 
 impl DeviceInput {
     /// Reads the body of POST and PUT.
-    pub fn parse(body: &Value) -> Result<Self, Invalid> {
+    pub(crate) fn parse(body: &Value) -> Result<Self, Invalid> {
         let mut fields = Fields::of(body, INPUT)?;
         let label = fields.text("label", MAX_LABEL)?;
         let templates = match fields.object.get("templates") {
@@ -196,7 +196,7 @@ impl OverrideInput {
 }
 
 /// Reads an identifier that clients write as a number or as a text of digits.
-pub fn integer_id(value: &Value) -> Option<i64> {
+pub(crate) fn integer_id(value: &Value) -> Option<i64> {
     match value {
         Value::Number(number) => number.as_i64().or_else(|| number.is_u64().then_some(i64::MAX)),
         Value::String(text) => integer(text),

@@ -5,36 +5,36 @@ use serde::Serialize;
 use super::{Invalid, fields::check_text};
 
 /// The parameters of a query string, in order, repeated ones included.
-pub type Parameters = [(String, String)];
+pub(crate) type Parameters = [(String, String)];
 
 /// Most `attr` and `attr_type` conditions of one request.
 const MAX_CONDITIONS: usize = 20;
 
 /// Which part of a list is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Page {
+pub(crate) struct Page {
     /// Number of the page, from 1.
-    pub number: i64,
+    pub(crate) number: i64,
     /// Entries per page.
-    pub size: i64,
+    pub(crate) size: i64,
 }
 
 /// What the entries of a list have in common.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// Part of the label.
-    pub label: Option<String>,
+    pub(crate) label: Option<String>,
     /// Label and static value of attributes; all must be there.
-    pub attrs: Vec<(String, String)>,
+    pub(crate) attrs: Vec<(String, String)>,
     /// Value types of attributes; all must be there.
-    pub attr_types: Vec<String>,
+    pub(crate) attr_types: Vec<String>,
     /// A template that devices have.
-    pub template: Option<i64>,
+    pub(crate) template: Option<i64>,
 }
 
 /// `pagination` of a list. `total` counts pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Pagination {
+pub(crate) struct Pagination {
     has_next: bool,
     next_page: Option<i64>,
     page: i64,
@@ -42,12 +42,12 @@ pub struct Pagination {
 }
 
 /// The first value of a parameter.
-pub fn parameter<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
+pub(crate) fn parameter<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
     parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
 /// Reads a whole number of any length; what does not fit becomes the nearest that does.
-pub fn integer(text: &str) -> Option<i64> {
+pub(crate) fn integer(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -57,18 +57,18 @@ pub fn integer(text: &str) -> Option<i64> {
 }
 
 /// Whether a flag such as `verbose` is set.
-pub fn is_true(value: &str) -> bool {
+pub(crate) fn is_true(value: &str) -> bool {
     matches!(value, "true" | "True" | "1")
 }
 
 /// Whether only identifiers are wanted; `idsOnly` without a value means yes.
-pub fn ids_only(parameters: &Parameters) -> bool {
+pub(crate) fn ids_only(parameters: &Parameters) -> bool {
     parameter(parameters, "idsOnly")
         .is_some_and(|value| value.is_empty() || value == "1" || value.eq_ignore_ascii_case("true"))
 }
 
 /// Whether the list is to be sorted by label; the only other order is that of identifiers.
-pub fn by_label(parameters: &Parameters) -> bool {
+pub(crate) fn by_label(parameters: &Parameters) -> bool {
     parameter(parameters, "sortBy") == Some("label")
 }
 
@@ -76,7 +76,7 @@ impl Page {
     const DEFAULT_SIZE: i64 = 20;
 
     /// Reads `page_num` and `page_size`; larger pages than `max_size` are cut into more pages.
-    pub fn read(parameters: &Parameters, max_size: i64) -> Result<Self, Invalid> {
+    pub(crate) fn read(parameters: &Parameters, max_size: i64) -> Result<Self, Invalid> {
         let read = |name: &str, default: i64| match parameter(parameters, name) {
             Some(text) => {
                 integer(text.trim()).ok_or_else(|| Invalid::text(format!("{name} must be an integer")))
@@ -95,12 +95,12 @@ impl Page {
     }
 
     /// How many entries are before this page.
-    pub fn offset(self) -> i64 {
+    pub(crate) fn offset(self) -> i64 {
         (self.number - 1).saturating_mul(self.size)
     }
 
     /// What the client is told about a list with so many entries.
-    pub fn of_entries(self, entries: i64) -> Pagination {
+    pub(crate) fn of_entries(self, entries: i64) -> Pagination {
         let total = entries.max(0) / self.size + i64::from(entries.max(0) % self.size > 0);
         let has_next = self.number < total;
         Pagination { has_next, next_page: has_next.then(|| self.number + 1), page: self.number, total }
@@ -109,7 +109,7 @@ impl Page {
 
 impl Filter {
     /// Reads `label`, `attr`, `attr_type` and `template`.
-    pub fn read(parameters: &Parameters) -> Result<Self, Invalid> {
+    pub(crate) fn read(parameters: &Parameters) -> Result<Self, Invalid> {
         let mut filter = Self::default();
         for (name, value) in parameters {
             check_text(name, value)?;

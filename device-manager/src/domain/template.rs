@@ -8,33 +8,33 @@ use super::{
 
 /// A template with its attributes, ordered by identifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template {
+pub(crate) struct Template {
     /// Identifier, unique in the tenant.
-    pub id: i64,
+    pub(crate) id: i64,
     /// Name; need not be unique.
-    pub label: String,
+    pub(crate) label: String,
     /// Creation time, milliseconds since the epoch.
-    pub created_ms: i64,
+    pub(crate) created_ms: i64,
     /// Time of the last change.
-    pub updated_ms: Option<i64>,
+    pub(crate) updated_ms: Option<i64>,
     /// What its devices have.
-    pub attrs: Vec<Attr>,
+    pub(crate) attrs: Vec<Attr>,
 }
 
 /// A template after an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Updated {
+pub(crate) struct Updated {
     /// The template.
-    pub template: Template,
+    pub(crate) template: Template,
     /// Identifiers of attributes and metadata items that are gone; overrides of them go too.
-    pub removed: Vec<i64>,
+    pub(crate) removed: Vec<i64>,
     /// Identifiers of attributes whose name is new, so that it may collide with another template of a device.
-    pub renamed: Vec<i64>,
+    pub(crate) renamed: Vec<i64>,
 }
 
 impl Template {
     /// A new template.
-    pub fn new(input: TemplateInput, now_ms: i64, ids: &mut Ids) -> Self {
+    pub(crate) fn new(input: TemplateInput, now_ms: i64, ids: &mut Ids) -> Self {
         let id = ids.template();
         let attrs = input.attrs.into_iter().map(|attr| Attr::new(attr, id, now_ms, ids)).collect();
         Self { id, label: input.label, created_ms: now_ms, updated_ms: None, attrs }
@@ -42,7 +42,7 @@ impl Template {
 
     /// The template after an update. An attribute is recognised by its identifier, else by label and type, so
     /// that renaming keeps what devices override (dojot-api.md 9.3).
-    pub fn updated(&self, input: TemplateInput, now_ms: i64, ids: &mut Ids) -> Updated {
+    pub(crate) fn updated(&self, input: TemplateInput, now_ms: i64, ids: &mut Ids) -> Updated {
         let found = matches(
             &self.attrs,
             &input.attrs,
@@ -71,7 +71,7 @@ impl Template {
     }
 
     /// Whether an attribute of this template has label and type of an attribute of `other`.
-    pub fn collides_with(&self, other: &Self) -> bool {
+    pub(crate) fn collides_with(&self, other: &Self) -> bool {
         self.id == other.id
             || self.attrs.iter().any(|attr| other.attrs.iter().any(|theirs| theirs.name() == attr.name()))
     }

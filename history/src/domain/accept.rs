@@ -2,7 +2,7 @@
 
 /// Form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// `application/json`.
     Json,
     /// `text/csv`.
@@ -10,7 +10,7 @@ pub enum Form {
 }
 
 /// The form for an `Accept` header: JSON for whoever accepts it, else CSV, else none.
-pub fn form(accept: Option<&str>) -> Option<Form> {
+pub(crate) fn form(accept: Option<&str>) -> Option<Form> {
     let Some(accept) = accept.filter(|accept| !accept.trim().is_empty()) else { return Some(Form::Json) };
     let accepted: Vec<String> = accept.split(',').filter_map(range).collect();
     let accepts = |ranges: &[&str]| accepted.iter().any(|range| ranges.contains(&range.as_str()));

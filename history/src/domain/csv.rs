@@ -6,10 +6,10 @@ use common::{engine::history_store::Sample, wire::date};
 use serde_json::value::RawValue;
 
 /// Most columns for metadata; more members than this are left out.
-pub const MAX_COLUMNS: usize = 200;
+pub(crate) const MAX_COLUMNS: usize = 200;
 
 /// Adds the members of a sample's metadata that are new.
-pub fn add_columns(columns: &mut Vec<String>, sample: &Sample) {
+pub(crate) fn add_columns(columns: &mut Vec<String>, sample: &Sample) {
     for name in members(sample).into_keys() {
         if columns.len() < MAX_COLUMNS && !columns.contains(&name) {
             columns.push(name);
@@ -18,7 +18,7 @@ pub fn add_columns(columns: &mut Vec<String>, sample: &Sample) {
 }
 
 /// Writes the line of names.
-pub fn write_header(out: &mut Vec<u8>, columns: &[String]) {
+pub(crate) fn write_header(out: &mut Vec<u8>, columns: &[String]) {
     out.extend_from_slice(b"\"attr\",\"value\",\"device_id\",\"ts\"");
     for name in columns {
         out.push(b',');
@@ -28,7 +28,7 @@ pub fn write_header(out: &mut Vec<u8>, columns: &[String]) {
 }
 
 /// Writes the line of a sample.
-pub fn write_line(out: &mut Vec<u8>, columns: &[String], sample: &Sample) {
+pub(crate) fn write_line(out: &mut Vec<u8>, columns: &[String], sample: &Sample) {
     write_quoted(out, &sample.attr);
     out.push(b',');
     write_json(out, &sample.value);

@@ -3,7 +3,7 @@
 use common::{engine::history_store::Sample, wire::date};
 
 /// Writes a sample as an item of an array.
-pub fn write_item(out: &mut Vec<u8>, sample: &Sample) {
+pub(crate) fn write_item(out: &mut Vec<u8>, sample: &Sample) {
     out.extend_from_slice(b"{\"attr\":");
     write_text(out, &sample.attr);
     out.extend_from_slice(b",\"value\":");
@@ -19,7 +19,7 @@ pub fn write_item(out: &mut Vec<u8>, sample: &Sample) {
 }
 
 /// Writes a JSON string.
-pub fn write_text(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) {
     let written = serde_json::to_writer(out, text);
     debug_assert!(written.is_ok(), "writing text to a vector does not fail");
 }

@@ -6,22 +6,22 @@ use crate::error::Error;
 
 /// A question about a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question {
+pub(crate) struct Question {
     /// Names of attributes, in order, each once; empty for all.
-    pub attrs: Vec<String>,
+    pub(crate) attrs: Vec<String>,
     /// Which samples of each.
-    pub window: Window,
+    pub(crate) window: Window,
 }
 
 impl Question {
     /// Whether the answer is an array and not an object of arrays.
-    pub fn is_about_one(&self) -> bool {
+    pub(crate) fn is_about_one(&self) -> bool {
         self.attrs.len() == 1
     }
 
     /// Reads the parameters of a request; those that are not known are passed over, and of a repeated one (other than
     /// `attr`) the last counts.
-    pub fn of(parameters: &[(String, String)], max_attrs: usize) -> Result<Self, Error> {
+    pub(crate) fn of(parameters: &[(String, String)], max_attrs: usize) -> Result<Self, Error> {
         let mut attrs: Vec<String> = Vec::new();
         let (mut first_n, mut last_n, mut h_limit) = (None, None, None);
         let mut window = Window::default();

@@ -1,6 +1,6 @@
-//! A connected client: one task, one loop, everything that can happen in one place ([`Session::poll_event`]).
+//! A connected client: one task, one loop, everything that can happen in one place ([`Session::poll_wake`]).
 //!
-//! The task sleeps in a single hand-written poll, so that it is small: no buffer, no future per source of events.
+//! The task sleeps in a single hand-written poll, so that it is small: no buffer, no future per source of wake-ups.
 
 mod outbound;
 mod publish;
@@ -107,7 +107,7 @@ enum End {
 }
 
 /// What wakes a session.
-enum Event {
+enum Wake {
     /// There may be packets in `input`.
     Input,
     /// The search is over.
@@ -161,21 +161,21 @@ impl Session {
 
     async fn serve(&mut self) -> End {
         // What came with the CONNECT.
-        let mut event = Event::Input;
+        let mut wake = Wake::Input;
         loop {
             // Boxed: handing a record over may have to wait, and what that needs (two kilobytes) is not kept by a
             // connection that waits for packets. One allocation for all packets that came together.
-            let handled = match event {
-                Event::Input => Box::pin(self.take_input()).await,
-                Event::Searched => Box::pin(self.take_search()).await,
-                Event::End(end) => return end,
+            let handled = match wake {
+                Wake::Input => Box::pin(self.take_input()).await,
+                Wake::Searched => Box::pin(self.take_search()).await,
+                Wake::End(end) => return end,
             };
             match handled {
                 // At the end of the process, what is on its way is still acknowledged, below.
                 Ok(()) | Err(End::Closed(Close::ShuttingDown)) => {}
                 Err(end) => return end,
             }
-            event = poll_fn(|cx| self.poll_event(cx)).await;
+            wake = poll_fn(|cx| self.poll_wake(cx)).await;
         }
     }
 
@@ -217,32 +217,32 @@ impl Session {
     }
 
     /// The one place where a session waits.
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
         self.presence.link.register(cx.waker());
         match self.poll_output(cx) {
             Ok(()) => {}
-            Err(end) => return Poll::Ready(Event::End(end)),
+            Err(end) => return Poll::Ready(Wake::End(end)),
         }
         if let Some(search) = &mut self.search
             && search.poll(cx).is_ready()
         {
-            return Poll::Ready(Event::Searched);
+            return Poll::Ready(Wake::Searched);
         }
         let leaving = self.presence.link.closed().is_some();
         if !leaving && self.may_read() {
             if self.has_packet() {
-                return Poll::Ready(Event::Input);
+                return Poll::Ready(Wake::Input);
             }
             match self.stream.poll_read(cx, &mut self.input) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Event::End(End::Gone)),
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Wake::End(End::Gone)),
                 Poll::Ready(Ok(_)) => {
                     self.heard = Instant::now();
-                    return Poll::Ready(Event::Input);
+                    return Poll::Ready(Wake::Input);
                 }
                 Poll::Pending => {}
             }
         }
-        self.poll_timer(cx).map(Event::End)
+        self.poll_timer(cx).map(Wake::End)
     }
 
     /// Whether a whole packet, or one that is broken, waits since there was no room for it.

@@ -1,6 +1,9 @@
 //! What is stored, once.
 
-use common::wire::{DeviceId, Subject, header};
+use common::{
+    testing::fresh_tenant,
+    wire::{DeviceId, Subject, header},
+};
 use persister::domain::sample;
 
 use crate::platform::both;
@@ -86,5 +89,23 @@ async fn a_deleted_tenant_leaves_nothing_to_the_next_of_its_name() {
         let values: Vec<String> =
             platform.stored("d1", "t", 1).await.into_iter().map(|sample| sample.value).collect();
         assert_eq!(values, ["\"new\""], "{:?}", platform.test);
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_only_missing_from_the_list_keeps_its_samples() {
+    for platform in both().await {
+        let reading = |n: u32| format!(r#"{{"metadata":{{"deviceid":"d1"}},"attrs":{{"t":{n}}}}}"#);
+        platform.append(&Subject::DEVICE_DATA, "d1", reading(1)).await;
+        platform.stored("d1", "t", 1).await;
+        platform.neighbours.lose_tenant(&platform.tenant);
+        // The end of another makes persister ask for the list; what is missing from it comes before what is removed.
+        platform.neighbours.remove_tenant(&fresh_tenant(), &["persister"]).await;
+        // It is followed again when it is back, and what was appended in between is found.
+        platform.append(&Subject::DEVICE_DATA, "d1", reading(2)).await;
+        platform.neighbours.create_tenant(&platform.tenant).await;
+        let samples = platform.stored("d1", "t", 2).await;
+        let values: Vec<&str> = samples.iter().map(|sample| sample.value.as_str()).collect();
+        assert_eq!(values, ["1", "2"], "{:?}", platform.test);
     }
 }

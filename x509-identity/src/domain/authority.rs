@@ -17,7 +17,7 @@ mod tests;
 const ORGANIZATION: &str = "dojot IoT Platform";
 
 /// The authority: a certificate and the key that signs with it.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     key_pem: String,
     certificate_pem: String,
@@ -27,33 +27,33 @@ pub struct Authority {
 
 /// A certificate that was issued.
 #[derive(Debug, Clone)]
-pub struct Issued {
+pub(crate) struct Issued {
     /// The certificate.
-    pub pem: String,
+    pub(crate) pem: String,
     /// Its SHA-256.
-    pub fingerprint: Fingerprint,
+    pub(crate) fingerprint: Fingerprint,
     /// Subject as `CN=…, O=…`.
-    pub subject_dn: String,
+    pub(crate) subject_dn: String,
     /// Serial number in hex.
-    pub serial: String,
+    pub(crate) serial: String,
     /// First moment of validity, milliseconds since the epoch.
-    pub not_before_ms: i64,
+    pub(crate) not_before_ms: i64,
     /// Last moment of validity.
-    pub not_after_ms: i64,
+    pub(crate) not_after_ms: i64,
 }
 
 /// A certificate on the revocation list.
 #[derive(Debug, Clone)]
-pub struct Revoked {
+pub(crate) struct Revoked {
     /// Serial number in hex.
-    pub serial: String,
+    pub(crate) serial: String,
     /// When, milliseconds since the epoch.
-    pub revoked_ms: i64,
+    pub(crate) revoked_ms: i64,
 }
 
 /// What rcgen or the parser refused. The texts are for the log.
 #[derive(Debug, thiserror::Error)]
-pub enum AuthorityError {
+pub(crate) enum AuthorityError {
     /// From signing or from making keys.
     #[error("the authority failed")]
     Rcgen(#[from] rcgen::Error),
@@ -64,7 +64,7 @@ pub enum AuthorityError {
 
 impl Authority {
     /// Makes a new authority. Takes seconds of computing.
-    pub fn generate(key_bits: u32, validity_days: u32, now_ms: i64) -> Result<Self, AuthorityError> {
+    pub(crate) fn generate(key_bits: u32, validity_days: u32, now_ms: i64) -> Result<Self, AuthorityError> {
         let size = match key_bits {
             2048 => RsaKeySize::_2048,
             3072 => RsaKeySize::_3072,
@@ -87,7 +87,7 @@ impl Authority {
     }
 
     /// The authority that was made and stored before.
-    pub fn load(key_pem: String, certificate_pem: String) -> Result<Self, AuthorityError> {
+    pub(crate) fn load(key_pem: String, certificate_pem: String) -> Result<Self, AuthorityError> {
         let key = KeyPair::from_pem_and_sign_algo(&key_pem, &PKCS_RSA_SHA256)?;
         let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key)?;
         let (_, pem) = parse_x509_pem(certificate_pem.as_bytes()).map_err(|_| AuthorityError::Unreadable)?;
@@ -97,22 +97,27 @@ impl Authority {
     }
 
     /// The private key, for storing it.
-    pub fn key_pem(&self) -> &str {
+    pub(crate) fn key_pem(&self) -> &str {
         &self.key_pem
     }
 
     /// The certificate that devices and listeners trust.
-    pub fn certificate_pem(&self) -> &str {
+    pub(crate) fn certificate_pem(&self) -> &str {
         &self.certificate_pem
     }
 
     /// SHA-256 of the certificate.
-    pub fn fingerprint(&self) -> &Fingerprint {
+    pub(crate) fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
 
     /// Signs a checked request with the profile of devices, which listeners share.
-    pub fn issue(&self, request: Request, validity_days: u32, now_ms: i64) -> Result<Issued, AuthorityError> {
+    pub(crate) fn issue(
+        &self,
+        request: Request,
+        validity_days: u32,
+        now_ms: i64,
+    ) -> Result<Issued, AuthorityError> {
         let mut name = DistinguishedName::new();
         for (kind, value) in request.subject {
             name.push(kind, value);
@@ -143,7 +148,7 @@ impl Authority {
 
     /// Signs the list of revoked certificates, good for a day. Lists are numbered by their time, so that a later one
     /// has a greater number on every instance.
-    pub fn revocation_list(&self, revoked: &[Revoked], now_ms: i64) -> Result<String, AuthorityError> {
+    pub(crate) fn revocation_list(&self, revoked: &[Revoked], now_ms: i64) -> Result<String, AuthorityError> {
         let now = date(now_ms);
         let revoked_certs = revoked
             .iter()

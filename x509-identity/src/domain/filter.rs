@@ -8,7 +8,7 @@ const MAX_VALUE: usize = 1024;
 
 /// A member that records can be searched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Member {
+pub(crate) enum Member {
     /// `fingerprint`.
     Fingerprint,
     /// `subjectDN`.
@@ -58,7 +58,7 @@ impl Member {
 
 /// How a member is compared. There is no coercion: `000123` is a text like any other (dojot-connectors.md 11.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operator {
+pub(crate) enum Operator {
     /// `v`: is v.
     Equals,
     /// `!v`: is not v.
@@ -79,7 +79,7 @@ pub enum Operator {
 
 /// What a member is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operand {
+pub(crate) enum Operand {
     /// A text.
     Text(String),
     /// A date, milliseconds since the epoch.
@@ -88,13 +88,13 @@ pub enum Operand {
 
 /// Something that holds for a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Condition {
+pub(crate) struct Condition {
     /// The member that is compared.
-    pub member: Member,
+    pub(crate) member: Member,
     /// How it is compared.
-    pub operator: Operator,
+    pub(crate) operator: Operator,
     /// What it is compared with; means nothing to [`Operator::Absent`].
-    pub operand: Operand,
+    pub(crate) operand: Operand,
 }
 
 impl Condition {

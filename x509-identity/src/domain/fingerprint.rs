@@ -6,17 +6,17 @@ use sha2::{Digest, Sha256};
 
 /// Upper-case hex pairs joined by colons (dojot-connectors.md 2.1).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Fingerprint(String);
+pub(crate) struct Fingerprint(String);
 
 impl Fingerprint {
     /// The fingerprint of a certificate in DER.
-    pub fn of(der: &[u8]) -> Self {
+    pub(crate) fn of(der: &[u8]) -> Self {
         let pairs: Vec<String> = Sha256::digest(der).iter().map(|byte| format!("{byte:02X}")).collect();
         Self(pairs.join(":"))
     }
 
     /// Reads a fingerprint in either case; each colon between its pairs may be there or not.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         if !(64..=95).contains(&text.len()) {
             return None;
         }
@@ -34,7 +34,7 @@ impl Fingerprint {
     }
 
     /// As text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -1,16 +1,16 @@
 //! Rules without I/O.
 
-pub mod authority;
-pub mod filter;
-pub mod fingerprint;
-pub mod names;
-pub mod query;
-pub mod request;
+pub(crate) mod authority;
+pub(crate) mod filter;
+pub(crate) mod fingerprint;
+pub(crate) mod names;
+pub(crate) mod query;
+pub(crate) mod request;
 
 #[cfg(test)]
 #[path = "../../tests/api/csr.rs"]
 pub(crate) mod csr;
 
-pub use authority::{Authority, Issued};
-pub use fingerprint::Fingerprint;
-pub use request::{Request, RequestError};
+pub(crate) use authority::{Authority, Issued};
+pub(crate) use fingerprint::Fingerprint;
+pub(crate) use request::{Request, RequestError};

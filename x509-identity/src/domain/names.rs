@@ -4,14 +4,14 @@
 use std::net::IpAddr;
 
 /// The first of the claimed names that somebody could take for one of the reserved ones.
-pub fn first_conflict<'a>(claimed: &'a [String], reserved: &[String]) -> Option<&'a str> {
+pub(crate) fn first_conflict<'a>(claimed: &'a [String], reserved: &[String]) -> Option<&'a str> {
     let reserved: Vec<String> = reserved.iter().map(|name| normalized(name)).collect();
     let conflicts = |name: &String| reserved.iter().any(|reserved| covers(&normalized(name), reserved));
     claimed.iter().find(|name| conflicts(name)).map(String::as_str)
 }
 
 /// One spelling for names that clients take for the same: case, a final dot, the ways to write an address.
-pub fn normalized(name: &str) -> String {
+pub(crate) fn normalized(name: &str) -> String {
     let name = name.trim().trim_end_matches('.').to_lowercase();
     name.parse::<IpAddr>().map_or(name, |address| address.to_canonical().to_string())
 }

@@ -30,24 +30,24 @@ const FIELDS: [&str; 15] = [
 /// What is wrong with the parameters of a request, in words for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct QueryError(pub(super) String);
+pub(crate) struct QueryError(pub(super) String);
 
 /// Parameters of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListQuery {
+pub(crate) struct ListQuery {
     /// Number of the page, from 1.
-    pub page: i64,
+    pub(crate) page: i64,
     /// Records on a page.
-    pub limit: i64,
+    pub(crate) limit: i64,
     /// Members to show.
-    pub fields: Fields,
+    pub(crate) fields: Fields,
     /// What holds for every record.
-    pub conditions: Vec<Condition>,
+    pub(crate) conditions: Vec<Condition>,
 }
 
 impl ListQuery {
     /// Reads the parameters of a query string. Unknown ones are ignored.
-    pub fn parse(parameters: &[(String, String)]) -> Result<Self, QueryError> {
+    pub(crate) fn parse(parameters: &[(String, String)]) -> Result<Self, QueryError> {
         let mut query = Self {
             page: 1,
             limit: DEFAULT_LIMIT,
@@ -77,12 +77,12 @@ impl ListQuery {
     }
 
     /// How many records come before the page.
-    pub fn offset(&self) -> i64 {
+    pub(crate) fn offset(&self) -> i64 {
         (self.page - 1).saturating_mul(self.limit)
     }
 
     /// The member `paging` of the answer.
-    pub fn paging(&self, total: i64) -> Value {
+    pub(crate) fn paging(&self, total: i64) -> Value {
         let pages = total.div_euclid(self.limit) + i64::from(total % self.limit > 0);
         let link = |number: i64| {
             let url = format!("/x509/v1/certificates?limit={}&page={number}", self.limit);
@@ -108,11 +108,11 @@ fn positive(name: &str, value: &str) -> Result<i64, QueryError> {
 
 /// The chosen members of a record; none means all.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Fields(Vec<&'static str>);
+pub(crate) struct Fields(Vec<&'static str>);
 
 impl Fields {
     /// Reads the parameter `fields`, for example `fingerprint,belongsTo.device`.
-    pub fn parse(parameters: &[(String, String)]) -> Result<Self, QueryError> {
+    pub(crate) fn parse(parameters: &[(String, String)]) -> Result<Self, QueryError> {
         let named = parameters.iter().filter(|(name, _)| name == "fields");
         let wanted =
             named.flat_map(|(_, value)| value.split(',')).map(str::trim).filter(|name| !name.is_empty());
@@ -134,7 +134,7 @@ impl Fields {
     }
 
     /// The record with the chosen members only.
-    pub fn of(&self, record: Value) -> Value {
+    pub(crate) fn of(&self, record: Value) -> Value {
         if self.0.is_empty() {
             return record;
         }

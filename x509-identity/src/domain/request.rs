@@ -38,19 +38,19 @@ const MAX_NAME: usize = 1024;
 
 /// What a good request asks to have certified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub(crate) struct Request {
     /// The public key.
-    pub public_key: SubjectPublicKeyInfo,
+    pub(crate) public_key: SubjectPublicKeyInfo,
     /// Subject without the organization; the first attribute of each kind.
-    pub subject: Vec<(DnType, DnValue)>,
+    pub(crate) subject: Vec<(DnType, DnValue)>,
     /// Subject alternative names.
-    pub alternative_names: Vec<SanType>,
+    pub(crate) alternative_names: Vec<SanType>,
     common_name: Option<String>,
 }
 
 /// Why a request is refused; the texts are the contract's where it has one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
+pub(crate) enum RequestError {
     /// It is no PKCS#10 request in PEM.
     #[error("Can not parse ASN1 data structure from binary data")]
     Unreadable,
@@ -82,7 +82,7 @@ pub enum RequestError {
 
 impl Request {
     /// Reads and checks a request in PEM.
-    pub fn parse(pem: &str) -> Result<Self, RequestError> {
+    pub(crate) fn parse(pem: &str) -> Result<Self, RequestError> {
         let der = der_of(pem)?;
         let (rest, csr) = X509CertificationRequest::from_der(&der).map_err(|_| RequestError::Unreadable)?;
         if !rest.is_empty() {
@@ -106,7 +106,7 @@ impl Request {
     }
 
     /// Adds host names and addresses that the request itself does not have.
-    pub fn add_host_names(&mut self, names: &[String]) -> Result<(), RequestError> {
+    pub(crate) fn add_host_names(&mut self, names: &[String]) -> Result<(), RequestError> {
         for name in names {
             let name = match name.parse::<IpAddr>() {
                 Ok(address) => SanType::IpAddress(address),
@@ -124,7 +124,7 @@ impl Request {
 
     /// The names under which clients could know a server with this certificate, in one spelling. The common name is
     /// one of them, as clients fall back to it.
-    pub fn claimed_names(&self) -> Vec<String> {
+    pub(crate) fn claimed_names(&self) -> Vec<String> {
         let alternative = self.alternative_names.iter().filter_map(|name| match name {
             SanType::DnsName(name) => Some(normalized(name.as_str())),
             SanType::IpAddress(address) => Some(normalized(&address.to_string())),

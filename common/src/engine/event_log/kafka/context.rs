@@ -41,14 +41,14 @@ pub(super) struct Journal {
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
         // A broker that is away is reported with every attempt of every client; `report` tells it better.
-        _ if matches!(facility, "FAIL" | "ERROR" | "MAXPOLL") => debug!(facility, message, "kafka"),
+        _ if matches!(facility, "FAIL" | "ERROR" | "MAXPOLL") => debug!(facility, reason = message, "kafka"),
         RDKafkaLogLevel::Emerg
         | RDKafkaLogLevel::Alert
         | RDKafkaLogLevel::Critical
         | RDKafkaLogLevel::Error
-        | RDKafkaLogLevel::Warning => warn!(facility, message, "kafka"),
-        RDKafkaLogLevel::Notice => info!(facility, message, "kafka"),
-        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => debug!(facility, message, "kafka"),
+        | RDKafkaLogLevel::Warning => warn!(facility, reason = message, "kafka"),
+        RDKafkaLogLevel::Notice => info!(facility, reason = message, "kafka"),
+        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => debug!(facility, reason = message, "kafka"),
     }
 }
 
