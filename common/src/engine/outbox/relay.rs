@@ -258,10 +258,8 @@ impl Relay {
             }
             // It would hold up all others for ever.
             Err(LogError::TooLarge) => {
-                error!(
-                    event.id,
-                    event.tenant, event.subject, "an event is too large for the log and is dropped"
-                );
+                let Waiting { id, tenant, subject, .. } = event;
+                error!(event.id = id, tenant, subject, "an event is too large for the log and is dropped");
                 true
             }
             Err(error) => {
