@@ -27,6 +27,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Access {
     pub(crate) tenant: Tenant,
+    /// Which of the tenants that have had this name.
+    pub(crate) generation: i64,
     pub(crate) username: String,
     /// `iss` of tokens that are still good.
     pub(crate) credential_key: String,
@@ -131,7 +133,7 @@ impl AccessCache {
     }
 
     fn compile(&self, holder: Holder) -> Access {
-        let Holder { tenant, username, credential_key, grants } = holder;
+        let Holder { tenant, generation, username, credential_key, grants } = holder;
         let mut rules = Rules::default();
         for Grant { path, method, effect, direct } in grants {
             let rule = Rule {
@@ -141,7 +143,7 @@ impl AccessCache {
             };
             if direct { &mut rules.direct } else { &mut rules.groups }.push(rule);
         }
-        Access { tenant, username, credential_key, rules }
+        Access { tenant, generation, username, credential_key, rules }
     }
 
     fn pattern(&self, part: Part, text: &str) -> Pattern {

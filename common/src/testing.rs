@@ -160,6 +160,7 @@ pub fn user_of(tenant: &Tenant) -> Caller {
         user_id: 7,
         kind: CallerKind::User,
         expires_s: Clock::system().now_s() + 3600,
+        generation: 0,
     }
 }
 

@@ -72,6 +72,8 @@ struct Answer {
     username: String,
     userid: i64,
     expires: i64,
+    #[serde(default)]
+    generation: i64,
 }
 
 #[derive(Deserialize)]
@@ -174,6 +176,7 @@ impl Decider {
             user_id: answer.userid,
             kind: CallerKind::User,
             expires_s: answer.expires,
+            generation: answer.generation,
         };
         Ok(Decision { caller: Arc::new(caller), is_permit })
     }

@@ -36,6 +36,7 @@ pub(crate) async fn decide(
         "decision": decision,
         "status": "ok",
         "tenant": holder.tenant,
+        "generation": holder.generation,
         "username": holder.username,
         "userid": claims.userid,
         "expires": claims.exp,

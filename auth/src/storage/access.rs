@@ -13,6 +13,8 @@ use crate::domain::decide::Effect;
 #[derive(Debug)]
 pub(crate) struct Holder {
     pub(crate) tenant: Tenant,
+    /// Which of the tenants that have had this name.
+    pub(crate) generation: i64,
     pub(crate) username: String,
     pub(crate) credential_key: String,
     pub(crate) grants: Vec<Grant>,
@@ -41,8 +43,8 @@ impl AccessRepository {
     /// A user with all permissions, those of its groups included.
     pub(crate) async fn holder(&self, user: i64) -> Result<Option<Holder>, SqlError> {
         let rows = sqlx::query(
-            "SELECT u.tenant, u.username, u.credential_key, g.path, g.method, g.permission, g.direct
-             FROM users u LEFT JOIN (
+            "SELECT u.tenant, t.generation, u.username, u.credential_key, g.path, g.method, g.permission, g.direct
+             FROM users u JOIN tenants t ON t.name = u.tenant LEFT JOIN (
                  SELECT up.user_id, p.path, p.method, p.permission, 1 AS direct
                  FROM user_permissions up JOIN permissions p ON p.id = up.permission_id
                  WHERE up.user_id = $1
@@ -61,6 +63,7 @@ impl AccessRepository {
         let Some(first) = rows.first() else { return Ok(None) };
         let mut holder = Holder {
             tenant: Tenant::try_from(first.try_get::<String, _>("tenant")?).map_err(unreadable)?,
+            generation: first.try_get("generation")?,
             username: first.try_get("username")?,
             credential_key: first.try_get("credential_key")?,
             grants: Vec::with_capacity(rows.len()),

@@ -43,7 +43,7 @@ async fn decisions_follow_the_groups() {
         let (_, body) = stack.decide(&token, "GET", "/device/").await;
         let expires = body["expires"].as_i64().unwrap();
         let expected = json!({"decision": "permit", "status": "ok", "tenant": tenant, "username": name,
-                              "userid": user.user_id, "expires": expires});
+                              "userid": user.user_id, "expires": expires, "generation": 2});
         assert_eq!(body, expected);
         assert!(expires > stack.test.engines.clock.now_s() + 28_000);
 

@@ -163,6 +163,7 @@ impl Stack {
             user_id: body[0]["user"]["id"].as_str().unwrap().parse().unwrap(),
             kind: CallerKind::User,
             expires_s: i64::MAX,
+            generation: 0,
         };
         (caller, body[0]["initialPassword"].as_str().unwrap().to_owned())
     }
@@ -221,6 +222,7 @@ pub(crate) fn admin() -> Caller {
         user_id: 1,
         kind: CallerKind::User,
         expires_s: i64::MAX,
+        generation: 0,
     }
 }
 

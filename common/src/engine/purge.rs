@@ -53,16 +53,7 @@ async fn once(
 ) -> Result<bool, SqlError> {
     let tenant = removal.tenant();
     let mut transaction = sql.begin().await?;
-    // Changing nothing locks the row.
-    let row = sqlx::query(
-        "INSERT INTO purges (tenant, generation, done) VALUES ($1, $2, 0)
-         ON CONFLICT (tenant, generation) DO UPDATE SET done = purges.done RETURNING done",
-    )
-    .bind(tenant.as_str())
-    .bind(removal.generation())
-    .fetch_one(&mut *transaction)
-    .await?;
-    if row.try_get::<i64, _>(0)? != 0 {
+    if is_done(&mut transaction, tenant, removal.generation()).await? {
         return Ok(true);
     }
     sqlx::query("DELETE FROM outbox WHERE tenant = $1")
@@ -79,4 +70,36 @@ async fn once(
     }
     transaction.commit().await?;
     Ok(is_done)
+}
+
+/// Whether a removal is done. Its row is locked until the transaction ends.
+async fn is_done(
+    transaction: &mut Transaction<'static, Any>,
+    tenant: &Tenant,
+    generation: i64,
+) -> Result<bool, SqlError> {
+    // Changing nothing locks the row.
+    let row = sqlx::query(
+        "INSERT INTO purges (tenant, generation, done) VALUES ($1, $2, 0)
+         ON CONFLICT (tenant, generation) DO UPDATE SET done = purges.done RETURNING done",
+    )
+    .bind(tenant.as_str())
+    .bind(generation)
+    .fetch_one(&mut **transaction)
+    .await?;
+    Ok(row.try_get::<i64, _>(0)? != 0)
+}
+
+/// Lets a transaction go on that writes for a user's tenant of this generation, unless what was kept of that tenant has been
+/// removed: a request that was on its way meanwhile must not leave anything to the next tenant of the name. Until the
+/// transaction ends the removal waits. A service, whose generation is 0, is not concerned.
+pub async fn fence(
+    transaction: &mut Transaction<'static, Any>,
+    tenant: &Tenant,
+    generation: i64,
+) -> Result<(), SqlError> {
+    if generation != 0 && is_done(transaction, tenant, generation).await? {
+        return Err(SqlError::TenantGone);
+    }
+    Ok(())
 }

@@ -61,6 +61,9 @@ pub enum SqlError {
         /// Name of the constraint where the engine tells it, else its message.
         constraint: String,
     },
+    /// The tenant is gone, and everything of it: see [`fence`](super::purge::fence).
+    #[error("the tenant is gone")]
+    TenantGone,
     /// Anything else.
     #[error("the database failed")]
     Failed(#[source] sqlx::Error),

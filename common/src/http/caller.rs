@@ -46,6 +46,9 @@ pub struct Caller {
     pub kind: CallerKind,
     /// When the user's token expires, seconds since the epoch; 0 for services.
     pub expires_s: i64,
+    /// Which of the tenants that have had this name; 0 for services, which do not know.
+    #[serde(default)]
+    pub generation: i64,
 }
 
 impl Caller {
@@ -57,6 +60,7 @@ impl Caller {
             user_id: 0,
             kind: CallerKind::Service,
             expires_s: 0,
+            generation: 0,
         }
     }
 }

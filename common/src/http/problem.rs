@@ -251,6 +251,7 @@ impl From<SqlError> for Problem {
             SqlError::Constraint { constraint } => {
                 Self::internal(format!("unexpected violation of {constraint}"))
             }
+            SqlError::TenantGone => Self::invalid_token(),
             SqlError::Failed(error) => Self::internal(error),
         }
     }

@@ -12,7 +12,7 @@ use crate::{domain::Invalid, error::Error, events, storage::Store};
 
 /// Answers when the event is durable. Any content type will do, as with the original.
 pub(crate) async fn actuate_device(
-    Caller { tenant, .. }: Caller,
+    Caller { tenant, generation, .. }: Caller,
     State(store): State<Store>,
     Path(id): Path<String>,
     request: Request,
@@ -29,7 +29,7 @@ pub(crate) async fn actuate_device(
     if !refused.is_empty() {
         return Err(Error::NotConfigurable(refused));
     }
-    let mut change = store.change_without_lock(&tenant).await?;
+    let mut change = store.change_without_lock(&tenant, generation).await?;
     change.publish(vec![events::configure(&tenant, &id, body, change.now_ms)?]).await?;
     change.commit().await?;
     // The blank in the first name is dojot's, and clients read it.

@@ -22,12 +22,12 @@ use crate::{
 
 /// Adds a template; one that is there already changes nothing.
 pub(crate) async fn add_template(
-    Caller { tenant, .. }: Caller,
+    Caller { tenant, generation, .. }: Caller,
     State(store): State<Store>,
     Path((id, template)): Path<(String, String)>,
 ) -> Result<Response, Error> {
     let (id, number) = (device_id(&id)?, template_id(&template)?);
-    let mut change = store.change(&tenant).await?;
+    let mut change = store.change(&tenant, generation).await?;
     let found = change.device(id.as_str()).await?;
     let (mut device, mut templates) = found.ok_or_else(|| Error::NoSuchDevice(id.to_string()))?;
     if templates.contains_key(&number) {
@@ -45,12 +45,12 @@ pub(crate) async fn add_template(
 
 /// Takes a template away, and with it what the device had overridden.
 pub(crate) async fn remove_template(
-    Caller { tenant, .. }: Caller,
+    Caller { tenant, generation, .. }: Caller,
     State(store): State<Store>,
     Path((id, template)): Path<(String, String)>,
 ) -> Result<Response, Error> {
     let (id, number) = (device_id(&id)?, template_id(&template)?);
-    let mut change = store.change(&tenant).await?;
+    let mut change = store.change(&tenant, generation).await?;
     let found = change.device(id.as_str()).await?;
     let (mut device, mut templates) = found.ok_or_else(|| Error::NoSuchDevice(id.to_string()))?;
     let Some(removed) = templates.remove(&number) else {

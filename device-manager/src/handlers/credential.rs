@@ -21,14 +21,14 @@ use crate::{
 
 /// Sets or replaces the password of a device. It is shown here and never again.
 pub(crate) async fn create_credential(
-    Caller { tenant, .. }: Caller,
+    Caller { tenant, generation, .. }: Caller,
     State(store): State<Store>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Error> {
     let id = DeviceId::parse(&id).map_err(|_| Error::InvalidDevice)?;
     let password = generate_password();
     let hash = hash(&password).map_err(Error::internal)?;
-    let mut change = store.change(&tenant).await?;
+    let mut change = store.change(&tenant, generation).await?;
     let issued_ms = change.put_credential(&id, &hash).await?.ok_or(Error::InvalidDevice)?;
     change.publish(vec![events::credential(&tenant, id.as_str(), "create", issued_ms)?]).await?;
     change.commit().await?;

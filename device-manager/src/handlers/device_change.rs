@@ -41,7 +41,7 @@ struct Created {
 
 /// Creates one device, or `count` alike.
 pub(crate) async fn create_device(
-    Caller { tenant, .. }: Caller,
+    Caller { tenant, generation, .. }: Caller,
     State(store): State<Store>,
     State(limits): State<Limits>,
     parameters: Parameters,
@@ -51,7 +51,7 @@ pub(crate) async fn create_device(
     let input = DeviceInput::parse(&body)?;
     let wanted = if order.count == 1 { wanted_id(&input)? } else { None };
     let labels = labels(&input.label, order.count)?;
-    let mut change = store.change(&tenant).await?;
+    let mut change = store.change(&tenant, generation).await?;
     let first_id = wanted.clone().unwrap_or_else(random_id);
     let (prototype, templates) = compose(&mut change, input, first_id).await?;
     if order.count == 1 {
@@ -133,7 +133,7 @@ async fn publish(
 
 /// Replaces label, templates and overrides; creation time and credentials stay.
 pub(crate) async fn update_device(
-    Caller { tenant, .. }: Caller,
+    Caller { tenant, generation, .. }: Caller,
     State(store): State<Store>,
     Path(id): Path<String>,
     Payload(body): Payload,
@@ -143,7 +143,7 @@ pub(crate) async fn update_device(
     if input.templates.is_none() {
         return Err(Invalid::text("templates is missing").into());
     }
-    let mut change = store.change(&tenant).await?;
+    let mut change = store.change(&tenant, generation).await?;
     let stored = change.device(id.as_str()).await?;
     let (stored, _) = stored.ok_or_else(|| Error::NoSuchDevice(id.to_string()))?;
     let (device, templates) = compose(&mut change, input, id.to_string()).await?;
@@ -156,12 +156,12 @@ pub(crate) async fn update_device(
 }
 
 pub(crate) async fn delete_device(
-    Caller { tenant, .. }: Caller,
+    Caller { tenant, generation, .. }: Caller,
     State(store): State<Store>,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let id = device_id(&id)?;
-    let mut change = store.change(&tenant).await?;
+    let mut change = store.change(&tenant, generation).await?;
     let found = change.device(id.as_str()).await?;
     let (device, templates) = found.ok_or_else(|| Error::NoSuchDevice(id.to_string()))?;
     delete_credentials(&mut change, &tenant, Some(id.as_str())).await?;
@@ -174,11 +174,11 @@ pub(crate) async fn delete_device(
 
 /// Removes all devices of the tenant.
 pub(crate) async fn delete_all_devices(
-    Caller { tenant, .. }: Caller,
+    Caller { tenant, generation, .. }: Caller,
     State(store): State<Store>,
     State(limits): State<Limits>,
 ) -> Result<Response, Error> {
-    let mut change = store.change(&tenant).await?;
+    let mut change = store.change(&tenant, generation).await?;
     if change.count_devices().await? > limits.max_devices_per_request {
         return Err(Error::TooManyDevices(limits.max_devices_per_request));
     }

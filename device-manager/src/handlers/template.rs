@@ -27,12 +27,12 @@ use crate::{
 const BATCH: i64 = 500;
 
 pub(crate) async fn create_template(
-    Caller { tenant, .. }: Caller,
+    Caller { tenant, generation, .. }: Caller,
     State(store): State<Store>,
     Payload(body): Payload,
 ) -> Result<Response, Error> {
     let input = TemplateInput::parse(&body)?;
-    let mut change = store.change(&tenant).await?;
+    let mut change = store.change(&tenant, generation).await?;
     let template = change.insert_template(input).await?;
     change.commit().await?;
     Ok(Json(json!({ "result": "ok", "template": TemplateView::from(&template) })).into_response())
@@ -74,14 +74,14 @@ pub(crate) async fn get_template(
 
 /// Changes a template and with it all its devices.
 pub(crate) async fn update_template(
-    Caller { tenant, .. }: Caller,
+    Caller { tenant, generation, .. }: Caller,
     State(store): State<Store>,
     Path(id): Path<String>,
     Payload(body): Payload,
 ) -> Result<Response, Error> {
     let number = template_id(&id)?;
     let input = TemplateInput::parse(&body)?;
-    let mut change = store.change(&tenant).await?;
+    let mut change = store.change(&tenant, generation).await?;
     let stored = change.templates([number]).await?.remove(&number).ok_or(Error::NoSuchTemplate(id))?;
     let updated = change.update_template(&stored, input).await?;
     check_conflicts(&mut change, &updated).await?;
@@ -129,12 +129,12 @@ async fn publish_updates(change: &mut Change, template: i64) -> Result<Vec<Strin
 }
 
 pub(crate) async fn delete_template(
-    Caller { tenant, .. }: Caller,
+    Caller { tenant, generation, .. }: Caller,
     State(store): State<Store>,
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let number = template_id(&id)?;
-    let mut change = store.change(&tenant).await?;
+    let mut change = store.change(&tenant, generation).await?;
     let template = change.templates([number]).await?.remove(&number).ok_or(Error::NoSuchTemplate(id))?;
     if change.is_in_use(Some(number)).await? {
         return Err(Error::TemplatesInUse);
@@ -145,10 +145,10 @@ pub(crate) async fn delete_template(
 }
 
 pub(crate) async fn delete_all_templates(
-    Caller { tenant, .. }: Caller,
+    Caller { tenant, generation, .. }: Caller,
     State(store): State<Store>,
 ) -> Result<Response, Error> {
-    let mut change = store.change(&tenant).await?;
+    let mut change = store.change(&tenant, generation).await?;
     if change.is_in_use(None).await? {
         return Err(Error::TemplatesInUse);
     }

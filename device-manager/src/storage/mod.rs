@@ -12,6 +12,7 @@ use common::{
     engine::{
         Sql,
         outbox::{Event, Outbox},
+        purge::fence,
         sql::SqlError,
     },
     wire::Tenant,
@@ -49,8 +50,8 @@ impl Store {
     ///
     /// Rules that span rows (no label twice on a device, no event that overtakes another of the same device) hold
     /// without further thought, and tenants do not wait for each other.
-    pub(crate) async fn change(&self, tenant: &Tenant) -> Result<Change, SqlError> {
-        let mut change = self.change_without_lock(tenant).await?;
+    pub(crate) async fn change(&self, tenant: &Tenant, generation: i64) -> Result<Change, SqlError> {
+        let mut change = self.change_without_lock(tenant, generation).await?;
         let row = sqlx::query(
             "INSERT INTO counters (tenant, last_template_id, last_attr_id) VALUES ($1, 0, 0)
              ON CONFLICT (tenant) DO UPDATE SET last_attr_id = counters.last_attr_id
@@ -64,9 +65,15 @@ impl Store {
     }
 
     /// Begins a change that only adds an event.
-    pub(crate) async fn change_without_lock(&self, tenant: &Tenant) -> Result<Change, SqlError> {
+    pub(crate) async fn change_without_lock(
+        &self,
+        tenant: &Tenant,
+        generation: i64,
+    ) -> Result<Change, SqlError> {
+        let mut transaction = self.sql.begin().await?;
+        fence(&mut transaction, tenant, generation).await?;
         Ok(Change {
-            transaction: self.sql.begin().await?,
+            transaction,
             outbox: self.outbox.clone(),
             tenant: tenant.clone(),
             ids: Ids { last_template: 0, last_attr: 0 },

@@ -2,6 +2,7 @@ use common::{
     testing::fresh_tenant,
     wire::{Subject, Tenant},
 };
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::stack::{Events, stacks};
@@ -128,8 +129,19 @@ async fn a_removal_while_the_service_was_down_is_made_up_for_once() {
         stack.another().await;
         stack.neighbours.removal_is_over(&gone).await;
         assert_eq!(api.get("/template").await.1["templates"], json!([]));
+        // A request of the former tenant that was on its way leaves nothing behind.
+        let mut former = stack.api(&gone);
+        former.caller.generation = 1;
+        for (method, path) in
+            [(Method::POST, "/template"), (Method::POST, "/device"), (Method::DELETE, "/device")]
+        {
+            let body = json!({ "label": "late", "attrs": [] });
+            assert_eq!(former.send(method.clone(), path, Some(body)).await.0, 401, "{method} {path}");
+        }
         // The name belongs to another tenant now, and an instance that is late does not touch what is its.
         stack.neighbours.create_tenant(&gone).await;
+        let mut api = api;
+        api.caller.generation = 2;
         api.thermometer().await;
         stack.neighbours.record_removal_again(&gone, "device-manager");
         stack.neighbours.announce("DELETE", &Tenant::parse("nobody").unwrap()).await;

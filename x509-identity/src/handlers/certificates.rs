@@ -49,7 +49,7 @@ type Parameters = Query<Vec<(String, String)>>;
 
 /// Signs a certificate signing request, for a device if it says so.
 pub(crate) async fn issue_certificate(
-    Caller { tenant, .. }: Caller,
+    Caller { tenant, generation, .. }: Caller,
     State(authority): State<CurrentAuthority>,
     State(names): State<AuthorityRepository>,
     State(devices): State<Devices>,
@@ -66,7 +66,7 @@ pub(crate) async fn issue_certificate(
     devices.require(&tenant, device.as_ref()).await?;
     let now_ms = clock.now_ms();
     let issued = authority.issue(request, now_ms).await?;
-    certificates.insert(&tenant, &issued, device.as_ref(), now_ms).await?;
+    certificates.insert(&tenant, generation, &issued, device.as_ref(), now_ms).await?;
     let body = json!({ "certificateFingerprint": issued.fingerprint.as_str(), "certificatePem": issued.pem });
     Ok((StatusCode::CREATED, Json(body)))
 }

@@ -2,7 +2,12 @@
 
 use common::{
     clock::date_of,
-    engine::{Sql, outbox::Outbox, purge::purge, sql::SqlError},
+    engine::{
+        Sql,
+        outbox::Outbox,
+        purge::{fence, purge},
+        sql::SqlError,
+    },
     tenancy::Removal,
     wire::{DeviceId, Tenant},
 };
@@ -57,11 +62,13 @@ impl CertificateRepository {
     pub(crate) async fn insert(
         &self,
         tenant: &Tenant,
+        generation: i64,
         issued: &Issued,
         device: Option<&DeviceId>,
         now_ms: i64,
     ) -> Result<(), SqlError> {
         let mut transaction = self.sql.begin().await?;
+        fence(&mut transaction, tenant, generation).await?;
         sqlx::query(
             "INSERT INTO certificates (tenant, fingerprint, pem, subject_dn, serial, not_before_ms, not_after_ms, \
              created_ms, modified_ms, device) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)",

@@ -1,10 +1,14 @@
 //! What is announced, and what is heard (dojot-connectors.md 2.8, 2.9).
 
-use common::testing::{fresh_tenant, user_of};
+use common::{
+    http::Caller,
+    testing::{fresh_tenant, user_of},
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
+    csr,
     stack::{Stack, answer, certificate},
     trust::is_revoked,
 };
@@ -185,6 +189,13 @@ async fn the_certificates_of_a_removed_tenant_are_revoked() {
             assert_eq!(stack.get(&certificate(gone), &tenant).await.0, 404);
         }
         assert_eq!(stack.owner(&owned).await, None);
+        // A request of the former tenant that was on its way leaves nothing behind.
+        let body = json!({ "csr": csr::for_device("late") });
+        for (generation, expected) in [(1, 401), (2, 201)] {
+            let late = Caller { generation, ..user_of(&tenant) };
+            let request = stack.request(Method::POST, "/api/v1/certificates", &late).json(&body);
+            assert_eq!(answer(request).await.0, expected, "generation {generation}");
+        }
         let ca = stack.ca(&other).await;
         let (_, crl) = stack.get("/api/v1/ca/crl", &other).await;
         let crl = crl["crl"].as_str().unwrap();
