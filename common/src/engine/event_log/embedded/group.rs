@@ -232,6 +232,9 @@ mod tests {
         }
         assert!(group.read.len() <= EmbeddedGroup::MOST_READ + 1, "{}", group.read.len());
         group.commit().await.unwrap();
-        assert_eq!(lock(&group.group.state).committed.values().copied().collect::<Vec<_>>(), [records as i64]);
+        assert_eq!(
+            lock(&group.group.state).committed.values().copied().collect::<Vec<_>>(),
+            [records as i64]
+        );
     }
 }
