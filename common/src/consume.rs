@@ -1,14 +1,25 @@
 //! The loop of every service that works through the topics of all tenants: read, handle, commit.
+//!
+//! Reading and committing have a pace of their own ([`pace`]), because handling a batch usually waits for a disk: records
+//! that come one by one are handled some at a time, and what was handled is committed now and then.
+
+mod pace;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashSet},
     future::Future,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
+use self::pace::Pace;
 use crate::{
     backoff::Backoff,
     engine::{
@@ -62,6 +73,7 @@ pub fn start(engines: &Engines, topics: Topics, what: Consumption, handler: impl
         handler,
         subscribed: BTreeMap::new(),
         gone: HashSet::new(),
+        pace: Pace::default(),
     };
     engines.shutdown.spawn_vital("consumer", worker.run(changes));
 }
@@ -74,19 +86,37 @@ struct Worker<H> {
     subscribed: BTreeMap<Tenant, Vec<Topic>>,
     /// Tenants that were removed: records of theirs that were fetched before must not be stored after the purge.
     gone: HashSet<Tenant>,
+    pace: Pace,
+}
+
+/// Waits for records, of which none is asked for before `at`. Safe to cancel.
+async fn next_batch(group: &mut GroupConsumer, at: Instant, max: usize) -> Result<Vec<Record>, LogError> {
+    sleep_until(at).await;
+    group.next_batch(max).await
 }
 
 impl<H: Handler> Worker<H> {
     /// Topics of new tenants are asked for so many at a time.
     const AT_ONCE: usize = 32;
+    /// How long the last commit may take when the process ends.
+    const LAST_COMMIT: Duration = Duration::from_secs(2);
 
     async fn run(mut self, mut changes: tokio::sync::mpsc::Receiver<TenantChange>) -> anyhow::Result<()> {
         let shutdown = self.engines.shutdown.clone();
         let mut group = self.engines.log.group(self.what.service)?;
         let mut backoff = Backoff::default();
         loop {
+            // Looked at in every round, as reading may be ready in each.
+            if self.pace.commit_is_due() {
+                self.commit(&mut group).await;
+            }
             tokio::select! {
-                () = shutdown.requested() => return Ok(()),
+                () = shutdown.requested() => {
+                    // Without it a little is handled again.
+                    let _ = timeout(Self::LAST_COMMIT, self.commit(&mut group)).await;
+                    return Ok(());
+                }
+                () = self.pace.commit_becomes_due() => {}
                 change = changes.recv() => {
                     let Some(change) = change else { return Ok(()) };
                     // Changes come in bursts, at start above all: one subscription for all that is waiting.
@@ -98,13 +128,14 @@ impl<H: Handler> Worker<H> {
                         return Ok(());
                     }
                 }
-                batch = group.next_batch(self.what.max_batch) => match batch {
+                batch = next_batch(&mut group, self.pace.next_read(), self.what.max_batch) => match batch {
                     Ok(mut batch) => {
                         backoff.reset();
+                        self.pace.read(batch.len(), self.what.max_batch);
                         if !self.gone.is_empty() {
                             batch.retain(|record| !self.gone.contains(record.topic.tenant()));
                         }
-                        if shutdown.unless_requested(self.work(&batch, &mut group)).await.is_none() {
+                        if shutdown.unless_requested(self.work(&batch)).await.is_none() {
                             return Ok(());
                         }
                     }
@@ -155,6 +186,8 @@ impl<H: Handler> Worker<H> {
             .collect()
             .await;
         self.subscribed.extend(found);
+        // Who gets the topics that are left goes on from here.
+        self.commit(group).await;
         let all: Vec<Topic> = self.subscribed.values().flatten().cloned().collect();
         info!(service = self.what.service, topics = all.len(), "subscribed");
         if let Err(error) = group.subscribe(&all) {
@@ -162,7 +195,7 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    async fn work(&mut self, batch: &[Record], group: &mut GroupConsumer) {
+    async fn work(&mut self, batch: &[Record]) {
         let mut backoff = Backoff::default();
         loop {
             match self.try_work(batch).await {
@@ -176,9 +209,21 @@ impl<H: Handler> Worker<H> {
         }
         metrics::counter!("consumer_records_total", "service" => self.what.service)
             .increment(batch.len() as u64);
-        if let Err(error) = group.commit().await {
-            // The work is done; after a restart or a rebalance the same records are handled again.
-            warn!(service = self.what.service, %error, "cannot commit");
+        self.pace.handled();
+    }
+
+    /// Commits what was handled, if there is something. Everything that was read must have been handled.
+    async fn commit(&mut self, group: &mut GroupConsumer) {
+        if !self.pace.has_uncommitted() {
+            return;
+        }
+        match group.commit().await {
+            Ok(()) => self.pace.committed(),
+            Err(error) => {
+                // The work is done; after a restart or a rebalance the same records are handled again.
+                warn!(service = self.what.service, %error, "cannot commit");
+                self.pace.not_committed();
+            }
         }
     }
 

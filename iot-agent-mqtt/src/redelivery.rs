@@ -15,7 +15,8 @@
 //!   been connected to another instance in between.
 //! - **On the log.** Every record that may be sent again carries its [`Origin`] in a header. An [`Index`] of the
 //!   origins of the last minute is built for a tenant when it is first needed, kept up to date while it is used, and
-//!   dropped when nobody has asked for some minutes. A find counts only if the record's key, which names the device,
+//!   dropped when nobody has asked for some minutes; connections hold it weakly, however long they live. All indexes
+//!   together have a limit, and the largest gives way first. A find counts only if the record's key, which names the device,
 //!   is the same: client ids of other devices mean nothing here.
 //!
 //! What was found more than once proves nothing (the client repeats packet ids with equal payloads), so it is
@@ -27,8 +28,8 @@ use std::{
     collections::{HashMap, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -56,15 +57,21 @@ pub(crate) struct Redelivery {
     clock: Clock,
     window_ms: i64,
     indexes: Mutex<HashMap<Topic, Arc<Index>>>,
+    held: Held,
 }
+
+/// Marks of all indexes of the process.
+type Held = Arc<AtomicUsize>;
 
 impl Redelivery {
     /// How long an index stays after it was last asked for.
     const KEEP_MS: i64 = 3 * 60_000;
+    /// Most marks of all indexes together, about 40 MB.
+    const MOST: usize = 500_000;
 
     pub(crate) fn new(log: &EventLog, clock: Clock, window_seconds: u32) -> Result<Self, LogError> {
         let window_ms = i64::from(window_seconds) * 1000;
-        Ok(Self { tail: log.tail()?, clock, window_ms, indexes: Mutex::default() })
+        Ok(Self { tail: log.tail()?, clock, window_ms, indexes: Mutex::default(), held: Held::default() })
     }
 
     fn indexes(&self) -> MutexGuard<'_, HashMap<Topic, Arc<Index>>> {
@@ -72,18 +79,18 @@ impl Redelivery {
     }
 
     /// The index of a topic, read up to what is on the log now. Callers set the time-out.
-    pub(crate) async fn index(&self, topic: &Topic) -> Result<Arc<Index>, LogError> {
+    pub(crate) async fn index(&self, topic: &Topic) -> Result<Lookup, LogError> {
         let index = self.get_or_begin(topic);
         let ends = add(&self.tail, topic, || Start::At(self.clock.now_ms() - self.window_ms)).await?;
         index.caught_up(&ends).await;
-        Ok(index)
+        Ok(Lookup(Arc::downgrade(&index)))
     }
 
     fn get_or_begin(&self, topic: &Topic) -> Arc<Index> {
         let mut indexes = self.indexes();
         let index = indexes.entry(topic.clone()).or_insert_with(|| {
             info!(%topic, "a publish was sent again, looking at the recent log");
-            Arc::new(Index { seen: Mutex::default(), news: Notify::new(), used_ms: AtomicI64::new(0) })
+            Arc::new(Index::new(&self.held))
         });
         index.used_ms.store(self.clock.now_ms(), Ordering::Relaxed);
         Arc::clone(index)
@@ -91,8 +98,6 @@ impl Redelivery {
 
     /// Reads for ever.
     pub(crate) async fn run(&self) {
-        // A connection asks for what was on the log when it began; it may need a moment for all its questions.
-        let keep_ms = self.window_ms + 30_000;
         let mut backoff = Backoff::default();
         loop {
             match self.tail.next_batch(1000).await {
@@ -102,10 +107,11 @@ impl Redelivery {
                     for run in batch.chunk_by(|one, next| one.topic == next.topic) {
                         let index = run.first().and_then(|record| self.indexes().get(&record.topic).cloned());
                         if let Some(index) = index {
-                            index.seen().take(run, keep_ms);
+                            index.seen().take(run, self.keep_ms());
                             index.news.notify_waiters();
                         }
                     }
+                    self.make_room(Self::MOST);
                 }
                 Err(error) => {
                     warn!(%error, "the recent log cannot be read");
@@ -115,12 +121,34 @@ impl Redelivery {
         }
     }
 
-    /// Drops indexes that nobody has asked for some minutes.
+    /// A connection asks for what was on the log when it began; it may need a moment for all its questions.
+    fn keep_ms(&self) -> i64 {
+        self.window_ms + 30_000
+    }
+
+    /// Forgets old marks while there are more than `most`; what they stood for is produced again when it is sent
+    /// again.
+    fn make_room(&self, most: usize) {
+        while self.held.load(Ordering::Relaxed) > most {
+            let indexes: Vec<Arc<Index>> = self.indexes().values().cloned().collect();
+            // A silent tenant may have the most: who happens to be read must not pay for it.
+            let Some(largest) = indexes.iter().max_by_key(|index| index.seen().order.len()) else { return };
+            // What is left is an index that was dropped a moment ago and is still being read.
+            if !largest.seen().forget_oldest_quarter() {
+                return;
+            }
+        }
+    }
+
+    /// Drops indexes that nobody has asked for some minutes, and what is too old in the others.
     pub(crate) fn sweep(&self) {
         let now_ms = self.clock.now_ms();
+        let keep_ms = self.keep_ms();
         self.indexes().retain(|topic, index| {
             let used = now_ms - index.used_ms.load(Ordering::Relaxed) < Self::KEEP_MS;
-            if !used {
+            if used {
+                index.seen().forget_before(now_ms - keep_ms);
+            } else {
                 self.tail.remove(topic);
             }
             used
@@ -128,8 +156,19 @@ impl Redelivery {
     }
 }
 
+/// A connection's view of an index. It does not keep the index.
+#[derive(Clone, Default)]
+pub(crate) struct Lookup(Weak<Index>);
+
+impl Lookup {
+    /// How often a publish of a device was found, or nothing if there is no index or it was dropped in the meantime.
+    pub(crate) fn find(&self, origin: Origin, key: &[u8]) -> Option<Found> {
+        self.0.upgrade().map(|index| index.find(origin, key))
+    }
+}
+
 /// The origins of a topic's recent records.
-pub(crate) struct Index {
+struct Index {
     seen: Mutex<Seen>,
     news: Notify,
     used_ms: AtomicI64,
@@ -138,8 +177,8 @@ pub(crate) struct Index {
 /// Origin and hashed key of a record.
 type Mark = (Origin, u64);
 
-#[derive(Default)]
 struct Seen {
+    held: Held,
     marks: HashMap<Mark, u32>,
     /// When each was appended, oldest first.
     order: VecDeque<(i64, Mark)>,
@@ -158,12 +197,16 @@ impl Index {
     /// tell where it began to read.
     const QUIET: Duration = Duration::from_millis(1500);
 
+    fn new(held: &Held) -> Self {
+        let seen = Mutex::new(Seen::new(Arc::clone(held)));
+        Self { seen, news: Notify::new(), used_ms: AtomicI64::new(0) }
+    }
+
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How often a publish of a device was found.
-    pub(crate) fn find(&self, origin: Origin, key: &[u8]) -> Found {
+    fn find(&self, origin: Origin, key: &[u8]) -> Found {
         let count = self.seen().marks.get(&mark(origin, key)).copied();
         Found::times(count.unwrap_or(0) as usize)
     }
@@ -193,8 +236,9 @@ impl Index {
 }
 
 impl Seen {
-    /// Most marks of an index, about 40 MB.
-    const MOST: usize = 500_000;
+    fn new(held: Held) -> Self {
+        Self { held, marks: HashMap::new(), order: VecDeque::new(), positions: HashMap::new() }
+    }
 
     fn take(&mut self, batch: &[Record], keep_ms: i64) {
         for record in batch {
@@ -208,6 +252,7 @@ impl Seen {
                 let mark = mark(origin, key);
                 *self.marks.entry(mark).or_default() += 1;
                 self.order.push_back((record.timestamp_ms, mark));
+                self.held.fetch_add(1, Ordering::Relaxed);
             }
         }
         if let Some(newest) = batch.last() {
@@ -215,18 +260,31 @@ impl Seen {
         }
     }
 
-    /// Also what is too much to be kept; it is then produced again when it is sent again.
     fn forget_before(&mut self, oldest_ms: i64) {
-        while let Some((at, mark)) = self.order.front().copied() {
-            if at >= oldest_ms && self.order.len() <= Self::MOST {
-                break;
-            }
-            self.order.pop_front();
-            if let Some(count) = self.marks.get_mut(&mark) {
-                *count -= 1;
-                if *count == 0 {
-                    self.marks.remove(&mark);
-                }
+        while self.order.front().is_some_and(|(at, _)| *at < oldest_ms) {
+            self.forget_oldest();
+        }
+    }
+
+    /// Returns whether there was something to be forgotten.
+    fn forget_oldest_quarter(&mut self) -> bool {
+        let (before, left) = (self.order.len(), self.order.len() * 3 / 4);
+        while self.order.len() > left {
+            self.forget_oldest();
+        }
+        // The room is for others.
+        self.order.shrink_to(left);
+        self.marks.shrink_to(left);
+        before > 0
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((_, mark)) = self.order.pop_front() else { return };
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        if let Some(count) = self.marks.get_mut(&mark) {
+            *count -= 1;
+            if *count == 0 {
+                self.marks.remove(&mark);
             }
         }
     }
@@ -244,9 +302,16 @@ impl Seen {
     }
 }
 
+impl Drop for Seen {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.order.len(), Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use common::testing::TestEngines;
 
     use super::*;
 
@@ -271,7 +336,7 @@ mod tests {
     #[test]
     fn a_find_needs_the_same_origin_and_the_same_device() {
         let (one, two) = (Origin::new("c", 1, b"{}"), Origin::new("c", 2, b"{}"));
-        let mut seen = Seen::default();
+        let mut seen = Seen::new(Held::default());
         seen.take(&[record(0, 0, 0, one, "t:d1"), record(0, 1, 0, two, "t:d1")], 60_000);
         // Read twice, for example after the log was away.
         seen.take(&[record(0, 1, 0, two, "t:d1")], 60_000);
@@ -285,7 +350,7 @@ mod tests {
     #[test]
     fn old_origins_are_forgotten() {
         let origins: Vec<Origin> = (0..3).map(|id| Origin::new("c", id, b"{}")).collect();
-        let mut seen = Seen::default();
+        let mut seen = Seen::new(Held::default());
         for (at, origin) in origins.iter().enumerate() {
             seen.take(&[record(0, at as i64, at as i64 * 1000, *origin, "t:d")], 1500);
         }
@@ -294,10 +359,58 @@ mod tests {
         assert_eq!(seen.order.len(), seen.marks.len());
     }
 
+    /// An index of a topic as it is once it was asked for.
+    fn index(redelivery: &Redelivery, topic: &str) -> (Arc<Index>, Lookup) {
+        let index = redelivery.get_or_begin(&Topic::parse(topic).unwrap());
+        let lookup = Lookup(Arc::downgrade(&index));
+        (index, lookup)
+    }
+
+    #[tokio::test]
+    async fn an_index_that_nobody_asks_for_is_freed_under_the_connections() {
+        let engines = TestEngines::embedded().await;
+        let clock = Clock::fixed(1_000_000);
+        let redelivery = Redelivery::new(&engines.engines.log, clock.clone(), 60).unwrap();
+        let origin = Origin::new("c", 1, b"{}");
+        let (one, lookup) = index(&redelivery, "admin.device-data");
+        one.seen().take(&[record(0, 0, 1_000_000, origin, "t:d")], 60_000);
+        drop(one);
+        clock.advance(60_000);
+        redelivery.sweep();
+        assert_eq!(lookup.find(origin, b"t:d"), Some(Found::Once));
+        clock.advance(30_001);
+        redelivery.sweep();
+        assert_eq!(lookup.find(origin, b"t:d"), Some(Found::No), "too old, though nothing new came");
+        clock.advance(Redelivery::KEEP_MS);
+        redelivery.sweep();
+        assert_eq!(lookup.find(origin, b"t:d"), None);
+    }
+
+    #[tokio::test]
+    async fn all_indexes_have_one_limit_and_the_largest_gives_way() {
+        let engines = TestEngines::embedded().await;
+        let redelivery = Redelivery::new(&engines.engines.log, Clock::fixed(0), 60).unwrap();
+        let origins: Vec<Origin> = (0..100).map(|id| Origin::new("c", id, b"{}")).collect();
+        let (large, _) = index(&redelivery, "silent.device-data");
+        for (offset, origin) in origins.iter().enumerate() {
+            large.seen().take(&[record(0, offset as i64, 0, *origin, "t:d")], 60_000);
+        }
+        let (small, _) = index(&redelivery, "busy.device-data");
+        small.seen().take(&[record(0, 0, 0, origins[0], "t:d")], 60_000);
+        redelivery.make_room(100);
+        assert_eq!(small.find(origins[0], b"t:d"), Found::Once);
+        assert_eq!(large.find(origins[24], b"t:d"), Found::No);
+        assert_eq!(large.find(origins[25], b"t:d"), Found::Once);
+        assert_eq!(redelivery.held.load(Ordering::Relaxed), 76);
+        drop((large, small));
+        redelivery.indexes().clear();
+        assert_eq!(redelivery.held.load(Ordering::Relaxed), 0);
+    }
+
     #[test]
     fn a_topic_was_read_when_all_its_partitions_were() {
         let origin = Origin::new("c", 1, b"{}");
-        let mut seen = Seen::default();
+        let mut seen = Seen::new(Held::default());
         let ends = [(0, 5), (1, 3), (2, 0)];
         seen.take(&[record(0, 4, 0, origin, "t:d")], 60_000);
         assert!(!seen.has_read(&ends));

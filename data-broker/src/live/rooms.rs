@@ -5,7 +5,10 @@ use common::{
     engine::event_log::Record,
     wire::{Subject, Tenant},
 };
-use serde_json::{Value, value::RawValue};
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 use tracing::warn;
 
 use super::{Live, session::Session};
@@ -19,16 +22,41 @@ pub(super) fn room(tenant: &Tenant, notifications: bool) -> String {
     if notifications { format!("{NOTIFICATION_ROOM}{tenant}") } else { tenant.to_string() }
 }
 
+/// How much was emitted since the sockets had their turn.
+#[derive(Default)]
+struct Burst {
+    records: usize,
+    bytes: usize,
+}
+
+impl Burst {
+    /// A record makes two packets, and a quick reader's queue must not be full before it could read.
+    const RECORDS: usize = 64;
+    const BYTES: usize = 64 * 1024;
+
+    /// Lets the sockets write now and then.
+    async fn emitted(&mut self, record: &Record) {
+        self.records += 1;
+        self.bytes += record.value.len();
+        if self.records >= Self::RECORDS || self.bytes >= Self::BYTES {
+            *self = Self::default();
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 impl Live {
     /// Emits what is appended, for ever.
     pub(super) async fn emit_all(&self) {
         let mut backoff = Backoff::default();
+        let mut burst = Burst::default();
         loop {
             match self.shared.tail.next_batch(500).await {
                 Ok(batch) => {
                     backoff.reset();
-                    for record in &batch {
-                        self.emit(record).await;
+                    // Records of one topic come in runs.
+                    for run in batch.chunk_by(|one, next| one.topic == next.topic) {
+                        self.emit_run(run, &mut burst).await;
                     }
                 }
                 Err(error) => {
@@ -39,38 +67,46 @@ impl Live {
         }
     }
 
-    async fn emit(&self, record: &Record) {
+    /// Emits records of one topic.
+    async fn emit_run(&self, run: &[Record], burst: &mut Burst) {
+        let Some(Record { topic, .. }) = run.first() else { return };
         // The room follows the topic's tenant, whatever the message says.
-        let tenant = record.topic.tenant();
-        let subject = record.topic.subject();
-        if subject == Subject::NOTIFICATIONS.as_str() {
-            self.notify(tenant, record);
-            return;
-        }
-        let event = if subject == Subject::DEVICE.as_str() {
-            live_event::of_actuation(tenant, &record.value)
-        } else {
-            live_event::of_reading(&record.value)
-        };
-        if let Some(LiveEvent { device, payload }) = event {
-            let payload: &RawValue = &payload;
-            for name in [device.as_str(), "all"] {
-                let sent = self.io.to(room(tenant, false)).emit(name, payload).await;
-                if sent.is_err() {
-                    metrics::counter!("socketio_dropped_total").increment(1);
-                }
+        let is_notification = topic.subject() == Subject::NOTIFICATIONS.as_str();
+        let is_event = topic.subject() == Subject::DEVICE.as_str();
+        let room = room(topic.tenant(), is_notification);
+        for record in run {
+            if is_notification {
+                self.notify(&room, record);
+            } else if is_event {
+                self.emit(&room, live_event::of_actuation(topic.tenant(), &record.value)).await;
+            } else {
+                self.emit(&room, live_event::of_reading(&record.value)).await;
             }
-            metrics::counter!("socketio_records_total").increment(1);
+            burst.emitted(record).await;
         }
     }
 
-    fn notify(&self, tenant: &Tenant, record: &Record) {
+    async fn emit(&self, room: &str, event: Option<LiveEvent<'_>>) {
+        let Some(LiveEvent { device, payload }) = event else { return };
+        let payload: &RawValue = &payload;
+        for name in [device.as_str(), "all"] {
+            let sent = self.io.to(room.to_owned()).emit(name, payload).await;
+            if sent.is_err() {
+                metrics::counter!("socketio_dropped_total").increment(1);
+            }
+        }
+        metrics::counter!("socketio_records_total").increment(1);
+    }
+
+    fn notify(&self, room: &str, record: &Record) {
         let Ok(text) = std::str::from_utf8(&record.value) else { return };
         let Ok(notification) = serde_json::from_str::<Value>(text) else { return };
-        for socket in self.io.within(room(tenant, true)).sockets() {
+        // The text is the payload, as a string; it is escaped once for all sockets.
+        let Ok(payload) = to_raw_value(text) else { return };
+        for socket in self.io.within(room.to_owned()).sockets() {
             let passes =
                 socket.extensions.get::<Session>().is_some_and(|session| session.passes(&notification));
-            if passes && socket.emit("notification", text).is_err() {
+            if passes && socket.emit("notification", &payload).is_err() {
                 metrics::counter!("socketio_dropped_total").increment(1);
             }
         }

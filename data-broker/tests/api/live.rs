@@ -1,17 +1,20 @@
 //! socket.io as Engine.IO 3 by polling, the way dojot's dashboard does it. The system tests use the real clients.
 
-use std::time::Duration;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use axum::Router;
 use common::{
-    http::Caller,
+    http::{Caller, client::Service as Name},
     tenancy::Topics,
-    testing::{self, TestEngines, eventually, user_of},
+    testing::{self, Neighbours, TestEngines, eventually, user_of},
     wire::{Subject, Tenant, event::Revocation},
 };
+use futures_util::StreamExt;
 use reqwest::Method;
 use serde_json::Value;
+use tokio_tungstenite::connect_async;
 
-use super::Service;
+use super::{Config, Service, config};
 
 /// A polling client.
 struct Socket {
@@ -99,6 +102,38 @@ async fn a_socket_receives_what_is_appended_after_its_connection() {
         let seen = stranger.poll_until("b2").await;
         assert!(!seen.contains("a1"), "the other tenant's socket saw {seen}");
     }
+}
+
+/// With one thread, sockets write exactly when the service lets them.
+#[tokio::test]
+async fn a_burst_does_not_overrun_a_quick_reader() {
+    const RECORDS: u32 = 400;
+    let engines = Arc::new(TestEngines::embedded().await);
+    let neighbours = Neighbours::start(&engines.engines, &[Name::Auth], Router::new()).await;
+    // Much less than the two packets of each record.
+    let config = Config { socket_queue: 200, ..config() };
+    let service = Service::start_with(config, engines, neighbours).await;
+    let tenant = service.tenant();
+    let query = format!("EIO=3&transport=websocket&token={}", token(&service, &user_of(&tenant)).await);
+    let url = format!("{}/socket.io/?{query}", service.base.replace("http://", "ws://"));
+    let (mut socket, _) = connect_async(url).await.unwrap();
+    let mut next = async || socket.next().await.unwrap().unwrap().into_text().unwrap();
+    while next().await != "40" {}
+    // All of them are there before anything is read.
+    let values: Vec<String> = (0..RECORDS).map(|n| reading(&tenant, "a1", n)).collect();
+    let appends = values.iter().map(|value| service.append(&tenant, &Subject::DEVICE_DATA, value));
+    futures_util::future::join_all(appends).await;
+    // In any order, as they were appended beside each other.
+    let packet = |name| move |value: &String| format!(r#"42["{name}",{value}]"#);
+    let mut missing: HashSet<String> =
+        values.iter().map(packet("a1")).chain(values.iter().map(packet("all"))).collect();
+    let reading = async {
+        while !missing.is_empty() {
+            assert!(missing.remove(next().await.as_str()));
+        }
+    };
+    let read = tokio::time::timeout(Duration::from_secs(20), reading).await;
+    assert!(read.is_ok(), "{} packets did not come", missing.len());
 }
 
 /// What a client is told when it connects, until it is let in or refused.

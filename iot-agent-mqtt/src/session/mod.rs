@@ -9,7 +9,6 @@ use std::{
     future::poll_fn,
     io,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -29,7 +28,7 @@ use crate::{
     link::Close,
     metrics::refused,
     packet::{self, Broken, Connect, Inbound, Version, Will},
-    redelivery::Index,
+    redelivery::Lookup,
     stream::Stream,
 };
 
@@ -58,7 +57,7 @@ pub(crate) struct Session {
     /// A publish that is sent again and looked for on the log; meanwhile nothing is read.
     search: Option<Box<Search>>,
     /// Origins on the log, once they were needed.
-    index: Option<Arc<Index>>,
+    index: Lookup,
     /// The client was warned about in the log, once.
     warned: bool,
     _slot: OwnedSemaphorePermit,
@@ -147,7 +146,7 @@ impl Session {
             unreleased: Vec::new(),
             outbound: Outbound::new(start.connect.receive_max, start.connect.max_packet),
             search: None,
-            index: None,
+            index: Lookup::default(),
             warned: false,
             _slot: start.slot,
         }

@@ -26,14 +26,14 @@ use crate::{
     link::{Close, Known, Link, Outcome, Slot},
     metrics::refused,
     packet::{self, Ack, Publish, Version, Will, reason},
-    redelivery::Index,
+    redelivery::Lookup,
 };
 
 /// A publish that is looked for on the log before it is produced.
 pub(super) struct Search {
     reading: Reading,
-    index: Pin<Box<dyn Future<Output = Option<Arc<Index>>> + Send>>,
-    found: Option<Arc<Index>>,
+    index: Pin<Box<dyn Future<Output = Option<Lookup>> + Send>>,
+    found: Option<Lookup>,
 }
 
 /// A publish that has passed all checks.
@@ -106,8 +106,7 @@ impl Session {
             Known::OnLog(Found::Once) => self.acknowledge(&reading, false),
             Known::OnLog(Found::Often) => self.produce(reading).await,
             Known::OnLog(Found::No) => {
-                if let Some(index) = &self.index {
-                    let found = index.find(origin, &self.key);
+                if let Some(found) = self.index.find(origin, &self.key) {
                     return self.settle_again(reading, found).await;
                 }
                 self.search = Some(Box::new(self.search(reading)));
@@ -133,12 +132,9 @@ impl Session {
     pub(super) async fn take_search(&mut self) -> Result<(), End> {
         let Some(search) = self.search.take() else { return Ok(()) };
         let Search { reading, found: index, .. } = *search;
-        let found = match (&index, reading.origin) {
-            (Some(index), Some(origin)) => index.find(origin, &self.key),
-            _ => Found::No,
-        };
-        self.index = index;
-        self.settle_again(reading, found).await
+        self.index = index.unwrap_or_default();
+        let found = reading.origin.and_then(|origin| self.index.find(origin, &self.key));
+        self.settle_again(reading, found.unwrap_or(Found::No)).await
     }
 
     async fn settle_again(&mut self, reading: Reading, found: Found) -> Result<(), End> {

@@ -3,14 +3,10 @@
 //! Tenant, device and attribute are stored once, in `series`; a sample is one entry of one B-tree that is ordered as
 //! it is read: by series, time and identity. The file belongs to one process.
 
+mod known;
 mod sweep;
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, Row, Sqlite, SqlitePool, Transaction,
@@ -18,6 +14,7 @@ use sqlx::{
 };
 use tokio::{sync::Mutex, task::JoinSet};
 
+use self::known::KnownSeries;
 use super::{Cursor, HistoryError, Sample, Window};
 use crate::{
     clock::Clock,
@@ -51,16 +48,7 @@ struct Store {
     /// Series that are known to be stored. Whoever holds it may write, so writers queue here and not for the file.
     known: Arc<Mutex<KnownSeries>>,
     insert: Arc<[String]>,
-}
-
-/// Tenant, device, attribute.
-type Name = (Tenant, DeviceId, String);
-
-#[derive(Default)]
-struct KnownSeries {
-    ids: HashMap<Name, i64>,
-    /// SQLite's count of what other connections wrote: somebody else may have removed series.
-    data_version: i64,
+    add_series: Arc<[String]>,
 }
 
 impl EmbeddedHistory {
@@ -145,8 +133,8 @@ impl EmbeddedHistory {
 impl Store {
     /// Rows of the largest insert statement, as a power of two; SQLite allows 32,766 parameters.
     const LARGEST_INSERT: u32 = 9;
-    /// More known series than this are forgotten and looked up again.
-    const MAX_KNOWN: usize = 100_000;
+    /// Series that one statement adds at most, as a power of two.
+    const LARGEST_ADDITION: u32 = 7;
     /// Rows that one transaction removes at most, so that inserts never wait for long.
     const REMOVE_AT_ONCE: i64 = 5_000;
 
@@ -182,22 +170,22 @@ impl Store {
         sqlx::raw_sql(SCHEMA).execute(&writer).await?;
         let readers = pool(4).connect_lazy_with(options.pragma("cache_size", "-8192"));
         let insert = (0..=Self::LARGEST_INSERT).map(|power| insert_statement(1 << power)).collect();
-        Ok(Self { readers, writer, known: Arc::default(), insert })
+        let add_series = (0..=Self::LARGEST_ADDITION).map(|power| series_statement(1 << power)).collect();
+        Ok(Self { readers, writer, known: Arc::default(), insert, add_series })
     }
 
     async fn insert(&self, samples: &[Sample]) -> Result<(), HistoryError> {
         let mut known = self.known.lock().await;
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let data_version = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut *transaction).await?;
-        if data_version != known.data_version || known.ids.len() > Self::MAX_KNOWN {
-            *known = KnownSeries { ids: HashMap::new(), data_version };
-        }
-        let added = Self::add_series(&mut transaction, &known, samples).await?;
+        known.look_at(data_version);
+        let named: Vec<(u128, &Sample)> =
+            samples.iter().map(|sample| (known.key_of(sample), sample)).collect();
+        let added = self.add_series(&mut transaction, &known, &named).await?;
         let mut rows = Vec::with_capacity(samples.len());
-        for sample in samples {
-            let name = name_of(sample);
-            let series = known.ids.get(&name).or_else(|| added.get(&name));
-            let series = *series.ok_or_else(|| HistoryError::Failed("a series was not added".to_owned()))?;
+        for (key, sample) in named {
+            let series = known.get(key).or_else(|| added.get(&key).copied());
+            let series = series.ok_or_else(|| HistoryError::Failed("a series was not added".to_owned()))?;
             rows.push((series, sample));
         }
         // Neighbours in the tree are written together.
@@ -220,29 +208,35 @@ impl Store {
         }
         transaction.commit().await?;
         // Not before: what was rolled back is not known.
-        known.ids.extend(added);
+        known.add(added);
         Ok(())
     }
 
     /// Adds the series that are not known, and gives their identifiers.
     async fn add_series(
+        &self,
         transaction: &mut Transaction<'_, Sqlite>,
         known: &KnownSeries,
-        samples: &[Sample],
-    ) -> Result<HashMap<Name, i64>, sqlx::Error> {
-        let missing: HashSet<Name> =
-            samples.iter().map(name_of).filter(|name| !known.ids.contains_key(name)).collect();
+        named: &[(u128, &Sample)],
+    ) -> Result<HashMap<u128, i64>, sqlx::Error> {
+        let missing: HashMap<u128, &Sample> =
+            named.iter().filter(|(key, _)| known.get(*key).is_none()).copied().collect();
+        let missing: Vec<&Sample> = missing.into_values().collect();
         let mut added = HashMap::with_capacity(missing.len());
-        for name in missing {
-            let (tenant, device, attr) = &name;
-            // Updating to the same value is what makes SQLite return the row that is there.
-            let id = sqlx::query_scalar(
-                "INSERT INTO series (tenant, device, attr) VALUES ($1, $2, $3) \
-                 ON CONFLICT (tenant, device, attr) DO UPDATE SET attr = excluded.attr RETURNING id",
-            );
-            let id = id.bind(tenant.as_str()).bind(device.as_str()).bind(attr);
-            let id = id.fetch_one(&mut **transaction).await?;
-            added.insert(name, id);
+        let mut rest = missing.as_slice();
+        while !rest.is_empty() {
+            let power = rest.len().ilog2().min(Self::LARGEST_ADDITION);
+            let (now, later) = rest.split_at(1 << power);
+            let mut statement = sqlx::query(AssertSqlSafe(self.add_series[power as usize].as_str()));
+            for Sample { tenant, device, attr, .. } in now {
+                statement = statement.bind(tenant.as_str()).bind(device.as_str()).bind(attr);
+            }
+            // In any order.
+            for row in statement.fetch_all(&mut **transaction).await? {
+                let key = known.key(row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+                added.insert(key, row.try_get(0)?);
+            }
+            rest = later;
         }
         Ok(added)
     }
@@ -264,7 +258,7 @@ impl Store {
         let removed = removed.bind(tenant.as_str()).bind(Self::REMOVE_AT_ONCE);
         let may_be_more = removed.execute(&mut *transaction).await?.rows_affected() > 0;
         if !may_be_more {
-            known.ids.clear();
+            known.clear();
             let series = sqlx::query("DELETE FROM series WHERE tenant = $1").bind(tenant.as_str());
             series.execute(&mut *transaction).await?;
             let done = sqlx::query("INSERT INTO removed (tenant, generation) VALUES ($1, $2)");
@@ -275,17 +269,19 @@ impl Store {
     }
 }
 
-fn name_of(sample: &Sample) -> Name {
-    (sample.tenant.clone(), sample.device.clone(), sample.attr.clone())
+fn insert_statement(rows: usize) -> String {
+    let rows = vec!["(?,?,?,?,?)"; rows].join(",");
+    format!("INSERT OR IGNORE INTO samples (series, ts, id, value, metadata) VALUES {rows}")
 }
 
-fn insert_statement(rows: usize) -> String {
-    let row = |index: usize| {
-        let first = index * 5;
-        format!("(${},${},${},${},${})", first + 1, first + 2, first + 3, first + 4, first + 5)
-    };
-    let rows: Vec<String> = (0..rows).map(row).collect();
-    format!("INSERT OR IGNORE INTO samples (series, ts, id, value, metadata) VALUES {}", rows.join(","))
+/// Updating to the same value is what makes SQLite return the rows that are there.
+fn series_statement(rows: usize) -> String {
+    let rows = vec!["(?,?,?)"; rows].join(",");
+    format!(
+        "INSERT INTO series (tenant, device, attr) VALUES {rows} \
+         ON CONFLICT (tenant, device, attr) DO UPDATE SET attr = excluded.attr \
+         RETURNING id, tenant, device, attr"
+    )
 }
 
 impl From<sqlx::Error> for HistoryError {
@@ -305,6 +301,44 @@ impl From<sqlx::Error> for HistoryError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sample(attr: String, number: u8) -> Sample {
+        Sample {
+            tenant: Tenant::parse("t").unwrap(),
+            device: DeviceId::parse("d").unwrap(),
+            attr,
+            ts_ms: 1,
+            id: [number; 16],
+            value: number.to_string(),
+            metadata: "{}".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn series_that_were_forgotten_are_found_again() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let history = EmbeddedHistory::open(directory.path(), 604_800, Clock::system()).await.unwrap();
+        history.store.known.lock().await.most = 100;
+        let attrs: Vec<String> = (0..300).map(|n| format!("a\0{n}")).collect();
+        for (round, at_once) in [(0, 43), (1, 300), (2, 43)] {
+            // Each series twice, in pieces that are no power of two.
+            for piece in attrs.chunks(at_once) {
+                let samples = piece.iter().chain(piece).map(|attr| sample(attr.clone(), round));
+                history.insert(&samples.collect::<Vec<_>>()).await.unwrap();
+                let known = history.store.known.lock().await.len();
+                assert!((1..=100 + at_once).contains(&known), "{known} are known");
+            }
+        }
+        assert!(history.store.known.lock().await.len() <= 143);
+        let series: Vec<(i64, String, i64)> = sqlx::query_as(
+            "SELECT series.id, attr, count(*) FROM series JOIN samples ON series = series.id GROUP BY 1",
+        )
+        .fetch_all(&history.store.readers)
+        .await
+        .unwrap();
+        assert_eq!(series.len(), 300);
+        assert!(series.iter().all(|(_, attr, samples)| attrs.contains(attr) && *samples == 3));
+    }
 
     #[tokio::test]
     async fn every_question_is_answered_from_the_tree() {

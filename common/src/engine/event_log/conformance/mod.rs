@@ -140,7 +140,9 @@ impl Subject {
 
 async fn open(directory: &TempDir, queue_bytes: usize, clock: &Clock) -> EventLog {
     let settings = EmbeddedLogSettings { queue_bytes };
-    EventLog::Embedded(EmbeddedLog::open(directory.path(), &settings, clock.clone()).await.unwrap())
+    let every = Duration::from_millis(100);
+    let log = EmbeddedLog::open_cleaned_every(every, directory.path(), &settings, clock.clone()).await;
+    EventLog::Embedded(log.unwrap())
 }
 
 fn connect() -> EventLog {

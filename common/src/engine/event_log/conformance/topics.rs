@@ -1,6 +1,9 @@
 //! The life of topics: many of them, deletion, retention.
 
+use std::path::PathBuf;
+
 use futures_util::{StreamExt, stream};
+use sqlx::{Connection, SqliteConnection};
 use tokio::time::Instant;
 
 use super::*;
@@ -159,6 +162,57 @@ async fn embedded_records_expire() {
     .await;
     let subject = subject.restarted().await;
     assert_eq!(subject.append(&topic, "5").await.offset, 5, "also when no record was left to count from");
+}
+
+fn database(subject: &Subject) -> PathBuf {
+    subject.directory.as_ref().unwrap().path().join("log.db")
+}
+
+async fn stored_batches(subject: &Subject) -> i64 {
+    let url = format!("sqlite://{}", database(subject).display());
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query_scalar("SELECT count(*) FROM batches").fetch_one(&mut connection).await.unwrap()
+}
+
+/// Transactions in the write-ahead log, which is not begun anew after so few pages: frames that carry the salts of the
+/// file and, as the last of their transactions, the size of the database.
+async fn transactions(subject: &Subject) -> usize {
+    let wal = tokio::fs::read(database(subject).with_extension("db-wal")).await.unwrap();
+    let (header, frames) = wal.split_at(32);
+    let page = u32::from_be_bytes(header[8..12].try_into().unwrap()) as usize;
+    let is_last = |frame: &&[u8]| frame[4..8] != [0; 4] && frame[8..16] == header[16..24];
+    frames.chunks_exact(24 + page).filter(is_last).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn embedded_records_of_many_topics_expire_at_once() {
+    const TOPICS: usize = 64;
+    const BATCHES: u64 = 6;
+    let subject = Subject::embedded_with(1 << 20, Clock::fixed(1_000_000)).await;
+    let profile = TopicProfile { partitions: 1, replication: 1, retention_ms: 2000 };
+    let topics: Vec<Topic> = (0..TOPICS).map(|n| subject.topic(&format!("subject{n}"))).collect();
+    for topic in &topics {
+        subject.log.create_topic(topic, profile).await.unwrap();
+    }
+    // More batches than are deleted at once.
+    for n in 0..BATCHES {
+        stream::iter(&topics)
+            .for_each_concurrent(None, async |topic| subject.append_numbers(topic, n..n + 1).await)
+            .await;
+    }
+    let before = transactions(&subject).await;
+    subject.clock.advance(1999);
+    for topic in &topics {
+        let seen = read(&mut subject.group("early", std::slice::from_ref(topic)), BATCHES as usize).await;
+        assert_eq!(numbers(&seen), (0..BATCHES).collect::<Vec<_>>(), "nothing expires early");
+    }
+    subject.clock.advance(2);
+    eventually("no record is left", || async { (stored_batches(&subject).await == 0).then_some(()) }).await;
+    let transactions = transactions(&subject).await - before;
+    assert!(transactions <= 4, "{transactions} transactions");
+    for topic in &topics {
+        assert_eq!(subject.append(topic, "6").await.offset, 6, "offsets go on");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -143,15 +143,28 @@ pub struct EmbeddedGroup {
     group: Arc<Group>,
     member: u64,
     ready: Arc<Ready>,
-    /// What records were returned from since the last commit.
+    /// What records were returned from since the last commit, some of it repeatedly.
     read: Vec<Arc<Interest>>,
+    /// How long `read` may become until it is looked through.
+    most_read: usize,
 }
 
 impl EmbeddedGroup {
+    const MOST_READ: usize = 1024;
+
     pub(super) fn join(log: EmbeddedLog, group: Arc<Group>) -> Self {
         let ready = Arc::default();
         let member = group.join(&ready);
-        Self { log, group, member, ready, read: Vec::new() }
+        Self { log, group, member, ready, read: Vec::new(), most_read: Self::MOST_READ }
+    }
+
+    /// Drops repetitions. Without it `read` would grow for as long as nothing can be committed.
+    fn look_through(&mut self) {
+        if self.read.len() > self.most_read {
+            self.read.sort_unstable_by_key(Arc::as_ptr);
+            self.read.dedup_by(|one, next| Arc::ptr_eq(one, next));
+            self.most_read = Self::MOST_READ.max(2 * self.read.len());
+        }
     }
 
     /// See [`GroupConsumer::subscribe`](crate::engine::event_log::GroupConsumer::subscribe).
@@ -161,6 +174,7 @@ impl EmbeddedGroup {
 
     /// See [`GroupConsumer::next_batch`](crate::engine::event_log::GroupConsumer::next_batch).
     pub async fn next_batch(&mut self, max: usize) -> Result<Vec<Record>, LogError> {
+        self.look_through();
         self.ready.next_batch(&self.log.shared().store, max, &mut self.read).await
     }
 
@@ -189,5 +203,38 @@ impl Drop for EmbeddedGroup {
     fn drop(&mut self) {
         self.group.leave(self.member, self.log.shared());
         self.ready.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::event_log::{EventLog, Headers, NewRecord, TopicProfile},
+        testing::TestEngines,
+    };
+
+    #[tokio::test]
+    async fn a_member_that_cannot_commit_remembers_each_topic_a_few_times() {
+        let engines = TestEngines::embedded().await;
+        let EventLog::Embedded(log) = &engines.engines.log else { panic!("not embedded") };
+        let topic = Topic::parse("t.device-data").unwrap();
+        let profile = TopicProfile { partitions: 1, replication: 1, retention_ms: -1 };
+        log.create_topic(&topic, profile).await.unwrap();
+        let mut group = log.group("workers");
+        group.subscribe(std::slice::from_ref(&topic));
+        let records = 3 * EmbeddedGroup::MOST_READ;
+        let record = NewRecord { topic, key: None, value: "{}".into(), headers: Headers::new() };
+        let appends = (0..records).map(|_| engines.engines.log.append(record.clone()));
+        futures_util::future::join_all(appends).await;
+        for _ in 0..records {
+            assert_eq!(group.next_batch(1).await.unwrap().len(), 1);
+        }
+        assert!(group.read.len() <= EmbeddedGroup::MOST_READ + 1, "{}", group.read.len());
+        group.commit().await.unwrap();
+        assert_eq!(
+            lock(&group.group.state).committed.values().copied().collect::<Vec<_>>(),
+            [records as i64]
+        );
     }
 }

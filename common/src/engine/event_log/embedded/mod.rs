@@ -22,9 +22,11 @@ use std::{
     fs::{File, TryLockError},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 pub use self::{group::EmbeddedGroup, tail::EmbeddedTail};
 
@@ -90,6 +92,16 @@ impl EmbeddedLog {
         settings: &EmbeddedLogSettings,
         clock: Clock,
     ) -> Result<Self, LogError> {
+        Self::open_cleaned_every(writer::CLEAN_EVERY, directory, settings, clock).await
+    }
+
+    /// Opens the log with another interval at which expired records are looked for.
+    pub(super) async fn open_cleaned_every(
+        clean_every: Duration,
+        directory: &Path,
+        settings: &EmbeddedLogSettings,
+        clock: Clock,
+    ) -> Result<Self, LogError> {
         tokio::fs::create_dir_all(directory).await.map_err(|error| no_directory(directory, &error))?;
         let directory_lock = lock_directory(directory).await?;
         let file = directory.join("log.db");
@@ -109,6 +121,8 @@ impl EmbeddedLog {
             file,
             writing: Some(writing),
             retention,
+            clean_every,
+            clean_at: Instant::now(),
             cache: Cache::default(),
             latest_ts: i64::MIN,
             directory_lock,
@@ -250,7 +264,7 @@ async fn lock_directory(directory: &Path) -> Result<File, LogError> {
     const ATTEMPTS: u32 = 20;
     let path = directory.join("log.lock");
     let file = File::create(&path).map_err(|error| no_directory(&path, &error))?;
-    let mut backoff = Backoff::up_to(std::time::Duration::from_millis(500));
+    let mut backoff = Backoff::up_to(Duration::from_millis(500));
     for _ in 0..ATTEMPTS {
         match file.try_lock() {
             Ok(()) => return Ok(file),

@@ -41,18 +41,19 @@ impl Retention {
         self.deleted.pop_front();
     }
 
-    /// Takes a topic whose oldest batch has expired. It is watched again only when [`Retention::watch`] says so.
-    pub(super) fn take_due(&mut self, now_ms: i64) -> Option<Arc<TopicLog>> {
-        loop {
-            let (expires_at, number) = *self.due.first()?;
-            if expires_at > now_ms {
-                return None;
-            }
+    /// Takes at most so many topics whose oldest batch has expired. They are watched again only when
+    /// [`Retention::watch`] says so.
+    pub(super) fn take_due(&mut self, now_ms: i64, most: usize) -> Vec<Arc<TopicLog>> {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some((expires_at, number)) = self.due.first().copied()
+            && expires_at <= now_ms
+        {
             self.due.pop_first();
-            match self.topics.remove(&number) {
-                Some(topic) if !topic.is_deleted() => return Some(topic),
-                _ => {}
+            if let Some(topic) = self.topics.remove(&number).filter(|topic| !topic.is_deleted()) {
+                taken.push(topic);
             }
         }
+        taken
     }
 }

@@ -21,10 +21,12 @@ use crate::{backoff::Backoff, engine::event_log::LogError, wire::Topic};
 
 /// Attempts to write before producers are told that it cannot be done.
 const ATTEMPTS: u32 = 5;
-/// How often expired records are looked for.
-const CLEAN_EVERY: Duration = Duration::from_secs(1);
+/// How often expired records are looked for; records are kept for days.
+pub(super) const CLEAN_EVERY: Duration = Duration::from_secs(30);
 /// Batches that are deleted at once: appends wait meanwhile.
-const CLEAN_BATCHES: usize = 32;
+const CLEAN_BATCHES: usize = 256;
+/// Topics whose batches are deleted at once, as every transaction waits for the disk.
+const CLEAN_TOPICS: usize = 64;
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
@@ -32,6 +34,9 @@ pub(super) struct Writer {
     /// None after a failure, until it was opened again.
     pub(super) writing: Option<Writing>,
     pub(super) retention: Retention,
+    pub(super) clean_every: Duration,
+    /// When there may be something to be deleted.
+    pub(super) clean_at: Instant,
     pub(super) cache: Cache,
     /// The latest timestamp, as a topic's timestamps must not go down when the clock does.
     pub(super) latest_ts: i64,
@@ -48,23 +53,22 @@ enum Effect {
 impl Writer {
     pub(super) async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let mut clean_at = Instant::now();
         loop {
             let work = shared.queue.take();
             let is_idle = work.is_empty();
             if !is_idle {
                 self.write(work).await;
             }
-            if Instant::now() >= clean_at {
+            if Instant::now() >= self.clean_at {
                 // One small step at a time, so that appends hardly wait.
                 if !self.clean().await {
-                    clean_at = Instant::now() + CLEAN_EVERY;
+                    self.clean_at = Instant::now() + self.clean_every;
                 }
             } else if is_idle {
                 if shared.queue.is_closed() {
                     break;
                 }
-                let _ = tokio::time::timeout_at(clean_at, shared.queue.filled()).await;
+                let _ = tokio::time::timeout_at(self.clean_at, shared.queue.filled()).await;
             }
         }
         self.close().await;
@@ -199,6 +203,7 @@ impl Writer {
                 Effect::Deleted { topic } => {
                     if let Some(number) = self.shared.topic_deleted(&topic) {
                         self.retention.deleted(number);
+                        self.clean_at = Instant::now();
                     }
                 }
             }
@@ -225,15 +230,25 @@ impl Writer {
             return Ok(true);
         }
         let now_ms = self.shared.clock.now_ms();
-        let Some(topic) = self.retention.take_due(now_ms) else { return Ok(false) };
-        let oldest = self.expire(&topic, now_ms - topic.retention_ms).await;
-        // Watched again whatever happened; after a failure with the same batch.
-        let watched_from = match &oldest {
-            Ok(extent) => extent.as_ref().map(|extent| extent.max_ts),
-            Err(_) => Some(now_ms - topic.retention_ms),
-        };
-        if let Some(max_ts) = watched_from {
-            self.retention.watch(&topic, max_ts);
+        let due = self.retention.take_due(now_ms, CLEAN_TOPICS);
+        if due.is_empty() {
+            return Ok(false);
+        }
+        let oldest = self.expire(&due, now_ms).await;
+        // Watched again whatever happened; after a failure with the same batches.
+        match &oldest {
+            Ok(oldest) => {
+                for (topic, extent) in due.iter().zip(oldest) {
+                    if let Some(extent) = extent {
+                        self.retention.watch(topic, extent.max_ts);
+                    }
+                }
+            }
+            Err(_) => {
+                for topic in &due {
+                    self.retention.watch(topic, now_ms - topic.retention_ms);
+                }
+            }
         }
         oldest.map(|_| true)
     }
@@ -253,19 +268,31 @@ impl Writer {
         Ok(is_done)
     }
 
-    /// Deletes the oldest batches of a topic if all their records are as old as `until_ms`. Returns the batch
-    /// that is the oldest afterwards.
-    async fn expire(&mut self, topic: &TopicLog, until_ms: i64) -> Result<Option<Extent>, sqlx::Error> {
+    /// Deletes the oldest batches of some topics as far as all their records have expired. Returns, for each topic, the
+    /// batch that is the oldest afterwards.
+    async fn expire(
+        &mut self,
+        topics: &[Arc<TopicLog>],
+        now_ms: i64,
+    ) -> Result<Vec<Option<Extent>>, sqlx::Error> {
+        let most = CLEAN_BATCHES / topics.len().max(1);
         let mut changes = self.writing().await?.begin().await?;
-        let oldest = changes.oldest(topic.number, CLEAN_BATCHES as i64 + 1).await?;
-        let expired =
-            oldest.iter().take(CLEAN_BATCHES).take_while(|extent| extent.max_ts <= until_ms).count();
-        if let Some(last) = expired.checked_sub(1).and_then(|index| oldest.get(index)) {
-            changes.expire(topic.number, last.last + 1).await?;
-            changes.commit().await?;
-            topic.expired(last.last + 1);
+        let (mut left, mut starts) = (Vec::with_capacity(topics.len()), Vec::new());
+        for topic in topics {
+            let until_ms = now_ms - topic.retention_ms;
+            let oldest = changes.oldest(topic.number, most as i64 + 1).await?;
+            let expired = oldest.iter().take(most).take_while(|extent| extent.max_ts <= until_ms).count();
+            if let Some(last) = expired.checked_sub(1).and_then(|index| oldest.get(index)) {
+                changes.expire(topic.number, last.last + 1).await?;
+                starts.push((topic, last.last + 1));
+            }
+            left.push(oldest.get(expired).copied());
         }
-        Ok(oldest.get(expired).copied())
+        changes.commit().await?;
+        for (topic, start) in starts {
+            topic.expired(start);
+        }
+        Ok(left)
     }
 }
 

@@ -73,7 +73,7 @@ impl Store {
         );
         let removed = removed.bind(behind).bind(last).execute(&self.writer).await?.rows_affected();
         if removed > 0 {
-            known.ids.clear();
+            known.clear();
         }
         Ok(())
     }
