@@ -19,6 +19,8 @@ pub struct Config {
     pub response_timeout_ms: u64,
     /// Longest pause of a service within the body of an answer, in milliseconds.
     pub body_pause_ms: u64,
+    /// A body that ends so long after the decision, in milliseconds, is decided about again.
+    pub late_body_ms: u64,
     /// How long an unused connection to a service is kept, in milliseconds.
     pub keep_alive_ms: u64,
     /// Most unused connections kept for one service.
@@ -40,6 +42,7 @@ impl Config {
             (1..=1_000_000).contains(&self.max_websockets),
             "gateway.max_websockets must be between 1 and 1000000"
         );
+        ensure!(self.late_body_ms <= 1000, "gateway.late_body_ms must be between 0 and 1000");
         for (key, value) in [
             ("connect_timeout_ms", self.connect_timeout_ms),
             ("response_timeout_ms", self.response_timeout_ms),

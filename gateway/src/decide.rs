@@ -25,6 +25,7 @@ use tracing::warn;
 use crate::{
     SERVICE,
     config::Config,
+    domain::bearer::NoToken,
     error::Refusal,
     validity::{Stamp, Validity},
 };
@@ -120,11 +121,29 @@ impl Decider {
             known.decision
         } else {
             self.misses.increment(1);
-            let decision = self.ask(token, method, path).await?;
+            let fresh = self.validity.wants_fresh(now);
+            let decision = self.ask(token, method, path, fresh).await?;
             self.remember(key, &decision, stamp);
             decision
         };
         if decision.is_permit { Ok(decision.caller) } else { Err(Refusal::Forbidden) }
+    }
+
+    /// Asks the PDP afresh about a request that it permitted: no error while it permits it to the same caller.
+    pub(crate) async fn confirm(
+        &self,
+        token: &str,
+        method: &Method,
+        path: &str,
+        caller: &Caller,
+    ) -> Result<(), Refusal> {
+        let decision = self.ask(token, method, path, true).await?;
+        let now = &decision.caller;
+        if (&now.tenant, &now.user, now.user_id) != (&caller.tenant, &caller.user, caller.user_id) {
+            // Signed for somebody who is not there any more.
+            return Err(NoToken::Missing.into());
+        }
+        if decision.is_permit { Ok(()) } else { Err(Refusal::Forbidden) }
     }
 
     fn still_holds(&self, known: &Remembered, now: i64) -> bool {
@@ -141,8 +160,13 @@ impl Decider {
         }
     }
 
-    async fn ask(&self, token: &str, method: &Method, path: &str) -> Result<Decision, Refusal> {
-        let fresh = self.validity.wants_fresh(self.clock.now_ms());
+    async fn ask(
+        &self,
+        token: &str,
+        method: &Method,
+        path: &str,
+        fresh: bool,
+    ) -> Result<Decision, Refusal> {
         let question = Question { jwt: token, action: method.as_str(), resource: resource(path), fresh };
         let answer = self.client.exchange(Service::Auth, "/pdp", &self.asker, &question).await;
         let (status, body) = answer.map_err(|error| {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A refusal.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error(transparent)]
     Path(#[from] Ambiguity),
@@ -64,6 +64,7 @@ impl Refusal {
             Self::Fixed(status, _) => *status,
             Self::Token(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Body(UploadError::TooSlow) => StatusCode::REQUEST_TIMEOUT,
             Self::Body(UploadError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoDecision | Self::TooManyWebsockets | Self::Name => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upstream => StatusCode::BAD_GATEWAY,

@@ -21,11 +21,7 @@ use hyper_util::{
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, warn};
 
-use crate::{
-    config::Config,
-    error::Refusal,
-    upload::{Upload, UploadError},
-};
+use crate::{config::Config, error::Refusal, upload::Upload};
 
 /// A pool of connections to the services.
 pub(crate) struct Forwarder {
@@ -78,8 +74,8 @@ impl Forwarder {
 /// What a failed attempt means for the client (dojot-api.md 1.5).
 fn refusal(error: &hyper_util::client::legacy::Error) -> Refusal {
     let chain = || std::iter::successors(Some(error as &(dyn Error + 'static)), |error| (*error).source());
-    if let Some(fault) = chain().find_map(|error| error.downcast_ref::<UploadError>()) {
-        return Refusal::Body(*fault);
+    if let Some(refusal) = chain().find_map(|error| error.downcast_ref::<Refusal>()) {
+        return refusal.clone();
     }
     let text = chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
     if !error.is_connect() {

@@ -6,6 +6,7 @@ mod domain;
 mod error;
 mod forward;
 mod meter;
+mod permit;
 mod proxy;
 mod revocation;
 mod tunnel;
@@ -63,10 +64,12 @@ impl Server {
             routes,
             upstreams: Upstreams::new(client.urls().clone()),
             key: client.key().clone(),
-            decider: Decider::new(config, client, engines.clock.clone(), Arc::clone(&validity)),
+            decider: Arc::new(Decider::new(config, client, engines.clock.clone(), Arc::clone(&validity))),
             forwarder: Forwarder::new(config),
             clock: engines.clock.clone(),
             max_body_bytes: engines.http.max_body_bytes,
+            upload_time: Duration::from_millis(engines.http.request_timeout_ms),
+            permit_time: Duration::from_millis(config.late_body_ms),
             websockets: Arc::new(Semaphore::new(config.max_websockets)),
             websocket_idle: Duration::from_secs(config.websocket_idle_s),
             shutdown: engines.shutdown.clone(),

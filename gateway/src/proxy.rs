@@ -40,6 +40,7 @@ use crate::{
     error::Refusal,
     forward::Forwarder,
     meter::Meter,
+    permit::Permit,
     tunnel::Tunnel,
     upload::{Upload, UploadError},
     upstream::Upstreams,
@@ -50,12 +51,16 @@ pub(crate) struct Gateway {
     pub(crate) routes: RouteTable,
     pub(crate) meters: Vec<Meter>,
     pub(crate) unrouted: Meter,
-    pub(crate) decider: Decider,
+    pub(crate) decider: Arc<Decider>,
     pub(crate) upstreams: Upstreams,
     pub(crate) forwarder: Forwarder,
     pub(crate) key: InternalKey,
     pub(crate) clock: Clock,
     pub(crate) max_body_bytes: usize,
+    /// Longest time for a body to arrive.
+    pub(crate) upload_time: Duration,
+    /// How long a decision stands while the body arrives.
+    pub(crate) permit_time: Duration,
     pub(crate) websockets: Arc<Semaphore>,
     pub(crate) websocket_idle: Duration,
     pub(crate) shutdown: Shutdown,
@@ -75,7 +80,7 @@ pub(crate) async fn handle(State(gateway): State<Arc<Gateway>>, request: Request
     let (parts, body) = request.into_parts();
     // A client that waits for leave to send its body is not given it by reading from it.
     let waits_for_leave = parts.headers.contains_key(header::EXPECT);
-    let mut body = Upload::new(body, gateway.max_body_bytes);
+    let mut body = Upload::new(body, gateway.max_body_bytes, started + gateway.upload_time);
     let progress = body.progress();
     let outcome = AssertUnwindSafe(gateway.proxy(parts, &mut body, &id, &mut route)).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| {
@@ -129,7 +134,7 @@ impl Gateway {
         let route = self.routes.find(&path).ok_or(Refusal::NoRoute)?;
         let route = matched.insert(Arc::clone(route));
         // First of all, as with dojot's Kong: without a token nobody learns what there is (dojot-api.md 1.1, 1.2).
-        let caller = self.admit(route, &parts, &path).await?;
+        let caller = self.admit(route, &parts, &path, body).await?;
         if !route.allows(&parts.method) {
             return Err(Refusal::NoRoute);
         }
@@ -156,13 +161,31 @@ impl Gateway {
         self.answer(response, upgrade)
     }
 
-    /// Who calls, if the route needs to know, and whether the PDP permits it.
-    async fn admit(&self, route: &Route, parts: &Parts, path: &str) -> Result<Option<Arc<Caller>>, Refusal> {
+    /// Who calls, if the route needs to know, and whether the PDP permits it: now, and still when the body is complete.
+    async fn admit(
+        &self,
+        route: &Route,
+        parts: &Parts,
+        path: &str,
+        body: &mut Upload,
+    ) -> Result<Option<Arc<Caller>>, Refusal> {
         if !route.is_protected {
             return Ok(None);
         }
         let token = bearer::token(&parts.headers)?;
-        self.decider.decide(token, &parts.method, path).await.map(Some)
+        let caller = self.decider.decide(token, &parts.method, path).await?;
+        if body.progress().is_unread() {
+            body.hold_end(Permit {
+                decider: Arc::clone(&self.decider),
+                token: token.to_owned(),
+                method: parts.method.clone(),
+                path: path.to_owned(),
+                caller: Arc::clone(&caller),
+                given: Instant::now(),
+                lasts: self.permit_time,
+            });
+        }
+        Ok(Some(caller))
     }
 
     /// Prepares for a websocket if the client asks for one and the route has them.

@@ -1,4 +1,5 @@
-//! The body of a request, from the client to a service. Knows whether the client or the service is to blame.
+//! The body of a request, from the client to a service. Knows whether the client or the service is to blame, and lets
+//! the end pass only if the request is still permitted then.
 
 use std::{
     error::Error,
@@ -13,8 +14,12 @@ use std::{
 };
 
 use axum::body::{Body, Bytes, HttpBody};
+use futures_util::{FutureExt, future::BoxFuture};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use crate::{error::Refusal, permit::Permit};
 
 /// What the client did wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +28,8 @@ pub(crate) enum UploadError {
     TooLarge,
     #[error("malformed chunked body")]
     Malformed,
+    #[error("the body took too long")]
+    TooSlow,
     #[error("the body ended too early")]
     BrokenOff,
 }
@@ -39,11 +46,27 @@ impl UploadError {
     }
 }
 
-/// A body with a limit.
+/// A body with a limit and a deadline.
 pub(crate) struct Upload {
     body: Limited<Body>,
     progress: Progress,
+    deadline: Instant,
+    /// There is one only when the body has to be waited for.
+    timer: Option<Pin<Box<Sleep>>>,
+    permit: Option<Permit>,
+    held: Option<Held>,
+    /// What the service may not take for a whole body, however often it is read.
+    fault: Option<Refusal>,
 }
+
+/// The end of a body that waits for a decision. Without it no service acts: it is the frame that completes the length, or
+/// the end of a chunked body with its trailers.
+struct Held {
+    frame: Option<Frame<Bytes>>,
+    decision: BoxFuture<'static, Result<(), Refusal>>,
+}
+
+type Polled = Poll<Option<Result<Frame<Bytes>, Refusal>>>;
 
 /// How far a body has been read. Cheap to clone.
 #[derive(Clone)]
@@ -68,20 +91,71 @@ impl Upload {
     /// How long that may take: clients send body and head at once.
     const DRAIN_TIME: Duration = Duration::from_secs(1);
 
-    /// A body of which `max_bytes` pass.
-    pub(crate) fn new(body: Body, max_bytes: usize) -> Self {
+    /// A body of which `max_bytes` pass, until the deadline.
+    pub(crate) fn new(body: Body, max_bytes: usize, deadline: Instant) -> Self {
         let has_body = !body.is_end_stream();
         let progress = Progress(has_body.then(Arc::default));
-        Self { body: Limited::new(body, max_bytes), progress }
+        let body = Limited::new(body, max_bytes);
+        Self { body, progress, deadline, timer: None, permit: None, held: None, fault: None }
     }
 
     /// No body.
     pub(crate) fn empty() -> Self {
-        Self::new(Body::empty(), 0)
+        Self::new(Body::empty(), 0, Instant::now())
     }
 
     pub(crate) fn progress(&self) -> Progress {
         self.progress.clone()
+    }
+
+    /// The end passes only if the permit stands then.
+    pub(crate) fn hold_end(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+    }
+
+    /// What comes next from the client. One that drips is not waited for beyond the deadline.
+    fn poll_client(&mut self, context: &mut Context<'_>) -> Polled {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(|error| UploadError::of(&*error).into())));
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.deadline)));
+        ready!(timer.as_mut().poll(context));
+        Poll::Ready(Some(Err(UploadError::TooSlow.into())))
+    }
+
+    /// Whether nothing that a service needs comes after this.
+    fn is_end(&self, frame: Option<&Frame<Bytes>>) -> bool {
+        frame.is_none_or(|frame| frame.is_trailers() || self.body.is_end_stream())
+    }
+
+    fn poll_permitted(&mut self, context: &mut Context<'_>) -> Polled {
+        let mut held = if let Some(held) = self.held.take() {
+            held
+        } else {
+            let frame = match ready!(self.poll_client(context)).transpose() {
+                Ok(frame) => frame,
+                Err(refusal) => return Poll::Ready(Some(Err(refusal))),
+            };
+            if !self.is_end(frame.as_ref()) {
+                return Poll::Ready(frame.map(Ok));
+            }
+            let Some(decision) = self.permit.take().and_then(Permit::renew) else {
+                self.progress.end();
+                return Poll::Ready(frame.map(Ok));
+            };
+            Held { frame, decision }
+        };
+        match held.decision.poll_unpin(context) {
+            Poll::Pending => {
+                self.held = Some(held);
+                Poll::Pending
+            }
+            Poll::Ready(Ok(())) => {
+                self.progress.end();
+                Poll::Ready(held.frame.map(Ok))
+            }
+            Poll::Ready(Err(refusal)) => Poll::Ready(Some(Err(refusal))),
+        }
     }
 
     /// Reads a small body to its end, so that the connection can be used for another request.
@@ -105,21 +179,21 @@ impl Upload {
 
 impl HttpBody for Upload {
     type Data = Bytes;
-    type Error = UploadError;
+    type Error = Refusal;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if frame.is_none() || matches!(&frame, Some(Ok(_)) if self.body.is_end_stream()) {
-            self.progress.end();
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled {
+        if let Some(fault) = &self.fault {
+            return Poll::Ready(Some(Err(fault.clone())));
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(|error| UploadError::of(&*error))))
+        let frame = ready!(self.poll_permitted(context));
+        if let Some(Err(refusal)) = &frame {
+            self.fault = Some(refusal.clone());
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.held.is_none() && self.fault.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -132,6 +206,10 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
+
+    fn far() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
 
     fn chunks(sizes: &[usize]) -> Body {
         let sizes: Vec<_> =
@@ -153,7 +231,7 @@ mod tests {
             (Body::from_stream(stream::pending::<io::Result<Bytes>>()), true),
             (Body::from_stream(stream::iter([Err::<Bytes, _>(io::Error::other("x"))])), true),
         ] {
-            let upload = Upload::new(body, usize::MAX);
+            let upload = Upload::new(body, usize::MAX, far());
             let progress = upload.progress();
             let hint = upload.size_hint();
             upload.drain().await;
@@ -171,7 +249,8 @@ mod tests {
             (error(io::ErrorKind::UnexpectedEof), UploadError::BrokenOff),
             (error(io::ErrorKind::ConnectionReset), UploadError::BrokenOff),
         ] {
-            assert_eq!(Upload::new(body, 10).collect().await.err(), Some(expected));
+            let refusal = Upload::new(body, 10, far()).collect().await.err();
+            assert!(matches!(refusal, Some(Refusal::Body(error)) if error == expected), "{refusal:?}");
         }
     }
 }
