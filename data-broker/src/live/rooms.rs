@@ -55,10 +55,7 @@ impl Live {
         if let Some(LiveEvent { device, payload }) = event {
             let payload: &RawValue = &payload;
             for name in [device.as_str(), "all"] {
-                let sent = self.io.to(room(tenant, false)).emit(name, payload).await;
-                if sent.is_err() {
-                    metrics::counter!("socketio_dropped_total").increment(1);
-                }
+                self.deliver(&room(tenant, false), name, payload).await;
             }
             metrics::counter!("socketio_records_total").increment(1);
         }
@@ -70,8 +67,8 @@ impl Live {
         for socket in self.io.within(room(tenant, true)).sockets() {
             let passes =
                 socket.extensions.get::<Session>().is_some_and(|session| session.passes(&notification));
-            if passes && socket.emit("notification", text).is_err() {
-                metrics::counter!("socketio_dropped_total").increment(1);
+            if passes {
+                Self::offer(&socket, "notification", text, text.len());
             }
         }
     }

@@ -101,8 +101,18 @@ async fn a_socket_receives_what_is_appended_after_its_connection() {
 
 /// What a client is told when it connects, until it is let in or refused.
 async fn outcome(service: &Service, query: &str) -> String {
-    let (socket, first) = Socket::open(service, query).await;
-    if first.contains(":40") || first.contains(":44") { first } else { socket.poll_until(":4").await }
+    let url = format!("{}/socket.io/?EIO=3&transport=polling{query}", service.base);
+    let answer = testing::client().get(&url).send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "text/plain; charset=UTF-8");
+    let first = answer.text().await.unwrap();
+    // Whoever is refused is told in the first answer, which ends the session too.
+    if first.contains(":44") {
+        assert!(first.ends_with("1:1"), "{first}");
+        return first;
+    }
+    let (_, sid) = first.split_once("\"sid\":\"").unwrap();
+    let sid = sid.split('"').next().unwrap().to_owned();
+    Socket { base: url, sid }.poll_until(":4").await
 }
 
 #[tokio::test]
