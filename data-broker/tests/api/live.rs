@@ -14,13 +14,13 @@ use serde_json::Value;
 use super::Service;
 
 /// A polling client.
-struct Socket {
-    base: String,
-    sid: String,
+pub(super) struct Socket {
+    pub(super) base: String,
+    pub(super) sid: String,
 }
 
 impl Socket {
-    async fn open(service: &Service, query: &str) -> (Self, String) {
+    pub(super) async fn open(service: &Service, query: &str) -> (Self, String) {
         let base = format!("{}/socket.io/?EIO=3&transport=polling{query}", service.base);
         let handshake = testing::client().get(&base).send().await.unwrap().text().await.unwrap();
         let open = &handshake[handshake.find('{').unwrap()..=handshake.rfind('}').unwrap()];
@@ -33,12 +33,12 @@ impl Socket {
         (socket, first)
     }
 
-    async fn poll(&self) -> String {
+    pub(super) async fn poll(&self) -> String {
         let answer = testing::client().get(format!("{}&sid={}", self.base, self.sid)).send().await.unwrap();
         answer.text().await.unwrap()
     }
 
-    async fn poll_until(&self, wanted: &str) -> String {
+    pub(super) async fn poll_until(&self, wanted: &str) -> String {
         let mut all = String::new();
         let polling = async {
             while !all.contains(wanted) {
@@ -59,13 +59,13 @@ impl Socket {
     }
 }
 
-async fn token(service: &Service, caller: &Caller) -> String {
+pub(super) async fn token(service: &Service, caller: &Caller) -> String {
     let answer =
         service.engines.request(Method::GET, &service.base, "/socketio", caller).send().await.unwrap();
     answer.json::<Value>().await.unwrap()["token"].as_str().unwrap().to_owned()
 }
 
-fn reading(tenant: &Tenant, device: &str, value: u32) -> String {
+pub(super) fn reading(tenant: &Tenant, device: &str, value: u32) -> String {
     format!(
         r#"{{"metadata":{{"deviceid":"{device}","tenant":"{tenant}","timestamp":1}},"attrs":{{"x":{value}}}}}"#
     )
@@ -100,7 +100,7 @@ async fn a_socket_receives_what_is_appended_after_its_connection() {
 }
 
 /// What a client is told when it connects, until it is let in or refused.
-async fn outcome(service: &Service, query: &str) -> String {
+pub(super) async fn outcome(service: &Service, query: &str) -> String {
     let url = format!("{}/socket.io/?EIO=3&transport=polling{query}", service.base);
     let answer = testing::client().get(&url).send().await.unwrap();
     assert_eq!(answer.headers()["content-type"], "text/plain; charset=UTF-8");
