@@ -87,6 +87,18 @@ async fn a_websocket_without_a_token_is_told_so_and_closed() {
 }
 
 #[tokio::test]
+async fn a_later_client_that_polls_without_a_token_is_told_so() {
+    let service = start(config()).await;
+    let url = format!("{}/socket.io/?EIO=4&transport=polling", service.base);
+    let seen = testing::client().get(&url).send().await.unwrap().text().await.unwrap();
+    let (open, refusal) = seen.split_once('\x1e').unwrap();
+    assert_eq!(refusal, r#"44{"message":"Authentication error: missing token"}"#);
+    let open: serde_json::Value = serde_json::from_str(&open[1..]).unwrap();
+    let poll = format!("{url}&sid={}", open["sid"].as_str().unwrap());
+    assert_eq!(testing::client().get(poll).send().await.unwrap().status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn what_is_no_handshake_opens_nothing() {
     let service = start(config()).await;
     for (query, message) in [
