@@ -13,8 +13,14 @@ pub struct Config {
     pub listen: String,
     /// How long a socket.io token may wait for its use, in seconds.
     pub token_lifetime_s: u64,
-    /// Most records that wait for one slow socket before it loses some.
+    /// Most events that may wait for one socket; a reader that is slower is disconnected.
     pub socket_queue: usize,
+    /// Most bytes that may wait for one socket; a reader that is slower is disconnected.
+    pub socket_bytes: usize,
+    /// Most sockets of one tenant at a time on this instance.
+    pub max_sockets_per_tenant: usize,
+    /// Most sockets at a time on this instance.
+    pub max_sockets: usize,
     /// Most topics of one tenant for subjects that the platform does not know itself.
     pub max_topics_per_tenant: usize,
     /// How topics are created: subject to profile, and `default` for the others.
@@ -35,6 +41,17 @@ impl Config {
 
     /// Says what is wrong before anything starts.
     pub fn validate(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            (1..=1 << 20).contains(&self.socket_queue),
+            "data_broker.socket_queue must be between 1 and 1048576"
+        );
+        for (key, value) in [
+            ("socket_bytes", self.socket_bytes),
+            ("max_sockets_per_tenant", self.max_sockets_per_tenant),
+            ("max_sockets", self.max_sockets),
+        ] {
+            anyhow::ensure!(value > 0, "data_broker.{key} must be greater than 0");
+        }
         anyhow::ensure!(
             self.topics.contains_key(Self::DEFAULT),
             "data_broker.topics.default is missing: it gives partitions, replication and retention_ms"

@@ -55,7 +55,7 @@ impl Server {
         let config = Arc::new(config);
         let tenants = Tenants::new(engines.client.clone());
         let topics = OwnTopics::new(Arc::clone(&config), engines.log.clone(), tenants.clone());
-        let (live, socketio) = Live::new(&config, topics.clone(), &engines)?;
+        let (live, door) = Live::new(&config, topics.clone(), &engines)?;
         let quota = Quota::new(Arc::clone(&config), engines.log.clone());
         let (tickets, clock) = (engines.tickets.clone(), engines.clock.clone());
         let state = AppState { config, topics, quota, tickets, clock };
@@ -66,8 +66,8 @@ impl Server {
             clock: engines.clock.clone(),
             settings: engines.http,
         };
-        // socket.io answers in its own way, so it stands in front of the layers of the API.
-        let router = layers.wrap(router::router(state)).layer(socketio);
+        // socket.io answers in its own way, so it stands beside the layers of the API.
+        let router = layers.wrap(router::router(state)).merge(router::socketio(door));
         Ok(Self { http, router, live, tenants, engines })
     }
 

@@ -5,8 +5,11 @@ use std::{sync::Arc, time::Duration};
 use common::{revocation::Revoked, tenancy::Topics, wire::Tenant};
 use socketioxide::extract::SocketRef;
 
-use super::{Live, Shared, session::Session};
+use super::{Live, Shared, account::Account, session::Session};
 use crate::SERVICE;
+
+/// How long a client whose socket was ended may keep its connection.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 impl Live {
     /// Ends the sockets of users whose tokens are revoked, for ever.
@@ -29,9 +32,20 @@ impl Live {
     pub(super) fn end_where(&self, is_over: impl Fn(&Session) -> bool) {
         for socket in self.io.sockets() {
             if socket.extensions.get::<Session>().is_none_or(|session| is_over(&session)) {
-                let _ = socket.disconnect();
+                sever(&socket);
             }
         }
+    }
+}
+
+/// Ends a socket, also one that takes nothing any more and cannot be told.
+pub(super) fn sever(socket: &SocketRef) {
+    let session = socket.extensions.get::<Session>();
+    socket.leave_all();
+    if socket.clone().disconnect().is_err()
+        && let Some(session) = session
+    {
+        session.account.cut();
     }
 }
 
@@ -49,8 +63,17 @@ impl Shared {
         self.engines.shutdown.spawn("socket expiry", async move {
             let leaves = tokio::time::timeout(Duration::from_secs(left_s), gone.notified());
             if let Some(Err(_expired)) = stop.unless_requested(leaves).await {
-                let _ = socket.disconnect();
+                sever(&socket);
             }
+        });
+    }
+
+    /// Cuts the connection of a socket that has ended, when the client had the time to hear of it and to leave.
+    pub(super) fn cut_soon(&self, account: Arc<Account>) {
+        let stop = self.engines.shutdown.clone();
+        self.engines.shutdown.spawn("socket cut", async move {
+            let _ = stop.unless_requested(tokio::time::sleep(FAREWELL)).await;
+            account.cut();
         });
     }
 }

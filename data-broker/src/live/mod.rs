@@ -1,19 +1,35 @@
 //! Live readings for sockets: one tail per process, a room per tenant.
 
+mod account;
+mod delivery;
+mod door;
 mod ending;
+mod handshake;
+mod refusal;
 mod rooms;
 mod session;
+mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use axum::Router;
 use common::{
     engine::{Engines, SharedTail, TailLease, event_log::LogError},
     revocation::Revocations,
     wire::{Subject, Tenant},
 };
-use socketioxide::{SocketIo, handler::ConnectHandler, layer::SocketIoLayer};
+use socketioxide::{SocketIo, handler::ConnectHandler};
+use tower::Layer;
 
-pub(crate) use self::session::{Pass, TOKENS};
+use self::account::Accounts;
+pub(crate) use self::{
+    door::{Door, enter},
+    session::{Pass, TOKENS},
+};
 use crate::{
     config::Config,
     topics::{OwnTopics, TopicError},
@@ -22,9 +38,11 @@ use crate::{
 /// Engine.IO timings of the original (dojot-api.md 4.3).
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Engine.IO 4: how long a client may take from its session to its socket.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a client sends is a filter at most.
-const MAX_INBOUND_BYTES: u64 = 64 * 1024;
+const MAX_INBOUND_BYTES: usize = 64 * 1024;
 
 /// The live side of the service. Cheap to clone.
 #[derive(Clone)]
@@ -38,31 +56,40 @@ struct Shared {
     tail: SharedTail,
     topics: OwnTopics,
     revocations: Revocations,
+    accounts: Accounts,
+    /// Rooms with a socket whose queue was full.
+    suspects: Mutex<HashSet<String>>,
     engines: Engines,
 }
 
 impl Live {
-    /// The live side and the layer that serves `/socket.io`.
+    /// The live side and what serves `/socket.io`.
     pub(crate) fn new(
         config: &Config,
         topics: OwnTopics,
         engines: &Engines,
-    ) -> Result<(Self, SocketIoLayer), LogError> {
+    ) -> Result<(Self, Door), LogError> {
         let shared = Arc::new(Shared {
             tail: SharedTail::new(&engines.log, &engines.shutdown)?,
             topics,
             revocations: Revocations::new(engines.clock.clone(), config.token_lifetime_s),
+            accounts: Accounts::new(config.socket_bytes, config.max_sockets_per_tenant, config.max_sockets),
+            suspects: Mutex::default(),
             engines: engines.clone(),
         });
         let (layer, io) = SocketIo::builder()
             .ping_interval(PING_INTERVAL)
             .ping_timeout(PING_TIMEOUT)
             .max_buffer_size(config.socket_queue)
-            .max_payload(MAX_INBOUND_BYTES)
+            .max_payload(MAX_INBOUND_BYTES as u64)
+            .ws_max_message_size(MAX_INBOUND_BYTES)
+            .ws_max_frame_size(MAX_INBOUND_BYTES)
+            .connect_timeout(CONNECT_TIMEOUT)
             .with_state(Arc::clone(&shared))
             .build_layer();
         io.ns("/", session::connected.with(session::authenticate));
-        Ok((Self { io, shared }, layer))
+        let door = Door { shared: Arc::clone(&shared), sockets: layer.layer(Router::new()) };
+        Ok((Self { io, shared }, door))
     }
 
     /// Emits what is appended, and ends the sockets of users whose tokens are revoked, until the end is asked for.

@@ -90,10 +90,7 @@ impl Live {
         let Some(LiveEvent { device, payload }) = event else { return };
         let payload: &RawValue = &payload;
         for name in [device.as_str(), "all"] {
-            let sent = self.io.to(room.to_owned()).emit(name, payload).await;
-            if sent.is_err() {
-                metrics::counter!("socketio_dropped_total").increment(1);
-            }
+            self.deliver(room, name, payload).await;
         }
         metrics::counter!("socketio_records_total").increment(1);
     }
@@ -106,8 +103,8 @@ impl Live {
         for socket in self.io.within(room.to_owned()).sockets() {
             let passes =
                 socket.extensions.get::<Session>().is_some_and(|session| session.passes(&notification));
-            if passes && socket.emit("notification", &payload).is_err() {
-                metrics::counter!("socketio_dropped_total").increment(1);
+            if passes {
+                Self::offer(&socket, "notification", &payload, payload.get().len());
             }
         }
     }

@@ -14,7 +14,9 @@ use socketioxide::extract::{Data, Extension, SocketRef, State};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use super::{Shared, rooms::room};
+use super::{
+    Shared, account::Account, door, ending::sever, handshake::parameter, refusal::Refused, rooms::room,
+};
 use crate::domain::filter::Filter;
 
 /// Namespace of socket.io tokens in the ticket store.
@@ -40,6 +42,8 @@ impl Pass {
 #[derive(Clone)]
 pub(super) struct Session {
     pub(super) pass: Pass,
+    /// What it costs; its place is free when the last copy of this is gone.
+    pub(super) account: Arc<Account>,
     notifications: bool,
     filter: Arc<Mutex<Filter>>,
     /// Told when the socket has disconnected.
@@ -63,85 +67,66 @@ impl Session {
     }
 }
 
-/// Why a socket was refused; the texts are the contract's.
-#[derive(Debug)]
-pub(super) struct Refused(&'static str);
-
-impl Refused {
-    const MISSING: Self = Self("missing token");
-    const UNKNOWN: Self = Self("unknown token");
-    /// Something that is needed to tell is away.
-    const UNVERIFIED: Self = Self("Failed to verify token");
-}
-
-impl std::fmt::Display for Refused {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Authentication error: {}", self.0)
-    }
-}
-
-/// Spends the token and starts reading the topics of its tenant, before the client hears that it is connected.
-pub(super) async fn authenticate(
-    socket: SocketRef,
-    State(shared): State<Arc<Shared>>,
-) -> Result<(), Refused> {
-    let query = socket.req_parts().uri.query().unwrap_or_default();
-    let token = parameter(query, "token").ok_or(Refused::MISSING)?;
-    let pass = shared.spend(token).await?;
-    let notifications = parameter(query, "subject") == Some(Subject::NOTIFICATIONS.as_str());
-    let leases = shared.listen(&pass.caller.tenant, notifications).await.map_err(|error| {
-        warn!(%error, tenant = %pass.caller.tenant, "a socket was refused because the log is away");
-        Refused::UNVERIFIED
-    })?;
-    socket.extensions.insert(Session {
-        pass,
-        notifications,
-        filter: Arc::default(),
-        gone: Arc::new(Notify::new()),
-        _leases: Arc::new(leases),
-    });
+/// Takes over what the door found out, before the client hears that it is connected.
+pub(super) async fn authenticate(socket: SocketRef) -> Result<(), Refused> {
+    let session = door::carried(socket.req_parts()).ok_or(Refused::MissingToken)?;
+    socket.extensions.insert(session);
     Ok(())
-}
-
-fn parameter<'a>(query: &'a str, wanted: &str) -> Option<&'a str> {
-    query
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .find_map(|(name, value)| (name == wanted).then_some(value))
 }
 
 impl Shared {
     /// Takes the token out of the store: it is good once.
-    async fn spend(&self, token: &str) -> Result<Pass, Refused> {
+    pub(super) async fn spend(&self, token: &str) -> Result<Pass, Refused> {
         self.revocations.heard().await.map_err(|error| {
             warn!(%error, "a socket was refused");
-            Refused::UNVERIFIED
+            Refused::Unverified
         })?;
         let pass = self.engines.tickets.take(TOKENS, token).await.map_err(|error| {
             warn!(%error, "a socket was refused");
-            Refused::UNVERIFIED
+            Refused::Unverified
         })?;
         let pass: Option<Pass> = pass.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        pass.filter(|pass| !self.revocations.covers(pass.holder())).ok_or(Refused::UNKNOWN)
+        pass.filter(|pass| !self.revocations.covers(pass.holder())).ok_or(Refused::UnknownToken)
+    }
+
+    /// What a socket is. When it returns, every record that is appended later will be seen.
+    pub(super) async fn session(
+        &self,
+        pass: Pass,
+        account: Arc<Account>,
+        query: &str,
+    ) -> Result<Session, Refused> {
+        let notifications = parameter(query, "subject") == Some(Subject::NOTIFICATIONS.as_str());
+        let leases = self.listen(&pass.caller.tenant, notifications).await.map_err(|error| {
+            warn!(%error, tenant = %pass.caller.tenant, "a socket was refused because the log is away");
+            Refused::Unverified
+        })?;
+        Ok(Session {
+            pass,
+            account,
+            notifications,
+            filter: Arc::default(),
+            gone: Arc::new(Notify::new()),
+            _leases: Arc::new(leases),
+        })
     }
 }
 
 /// Puts a socket into its room.
 pub(super) async fn connected(socket: SocketRef, State(shared): State<Arc<Shared>>) {
-    let Some(session) = socket.extensions.get::<Session>() else {
-        let _ = socket.disconnect();
-        return;
-    };
+    let Some(session) = socket.extensions.get::<Session>() else { return sever(&socket) };
     debug!(tenant = %session.tenant(), "socket connected");
     metrics::gauge!("socketio_sockets").increment(1.0);
-    socket.on_disconnect(async |Extension(session): Extension<Session>| {
-        metrics::gauge!("socketio_sockets").decrement(1.0);
-        session.gone.notify_one();
-    });
+    socket.on_disconnect(
+        async |Extension(session): Extension<Session>, State(shared): State<Arc<Shared>>| {
+            metrics::gauge!("socketio_sockets").decrement(1.0);
+            session.gone.notify_one();
+            shared.cut_soon(session.account);
+        },
+    );
     // Whoever ends the sockets of a user finds this one from now on, but may have looked a moment ago.
     if shared.revocations.covers(session.pass.holder()) {
-        let _ = socket.disconnect();
-        return;
+        return sever(&socket);
     }
     socket.join(room(session.tenant(), session.notifications));
     socket.on("filter", async |Extension(session): Extension<Session>, Data(text): Data<String>| {

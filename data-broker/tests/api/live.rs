@@ -17,13 +17,13 @@ use tokio_tungstenite::connect_async;
 use super::{Config, Service, config};
 
 /// A polling client.
-struct Socket {
-    base: String,
-    sid: String,
+pub(super) struct Socket {
+    pub(super) base: String,
+    pub(super) sid: String,
 }
 
 impl Socket {
-    async fn open(service: &Service, query: &str) -> (Self, String) {
+    pub(super) async fn open(service: &Service, query: &str) -> (Self, String) {
         let base = format!("{}/socket.io/?EIO=3&transport=polling{query}", service.base);
         let handshake = testing::client().get(&base).send().await.unwrap().text().await.unwrap();
         let open = &handshake[handshake.find('{').unwrap()..=handshake.rfind('}').unwrap()];
@@ -36,12 +36,12 @@ impl Socket {
         (socket, first)
     }
 
-    async fn poll(&self) -> String {
+    pub(super) async fn poll(&self) -> String {
         let answer = testing::client().get(format!("{}&sid={}", self.base, self.sid)).send().await.unwrap();
         answer.text().await.unwrap()
     }
 
-    async fn poll_until(&self, wanted: &str) -> String {
+    pub(super) async fn poll_until(&self, wanted: &str) -> String {
         let mut all = String::new();
         let polling = async {
             while !all.contains(wanted) {
@@ -62,13 +62,13 @@ impl Socket {
     }
 }
 
-async fn token(service: &Service, caller: &Caller) -> String {
+pub(super) async fn token(service: &Service, caller: &Caller) -> String {
     let answer =
         service.engines.request(Method::GET, &service.base, "/socketio", caller).send().await.unwrap();
     answer.json::<Value>().await.unwrap()["token"].as_str().unwrap().to_owned()
 }
 
-fn reading(tenant: &Tenant, device: &str, value: u32) -> String {
+pub(super) fn reading(tenant: &Tenant, device: &str, value: u32) -> String {
     format!(
         r#"{{"metadata":{{"deviceid":"{device}","tenant":"{tenant}","timestamp":1}},"attrs":{{"x":{value}}}}}"#
     )
@@ -137,9 +137,19 @@ async fn a_burst_does_not_overrun_a_quick_reader() {
 }
 
 /// What a client is told when it connects, until it is let in or refused.
-async fn outcome(service: &Service, query: &str) -> String {
-    let (socket, first) = Socket::open(service, query).await;
-    if first.contains(":40") || first.contains(":44") { first } else { socket.poll_until(":4").await }
+pub(super) async fn outcome(service: &Service, query: &str) -> String {
+    let url = format!("{}/socket.io/?EIO=3&transport=polling{query}", service.base);
+    let answer = testing::client().get(&url).send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "text/plain; charset=UTF-8");
+    let first = answer.text().await.unwrap();
+    // Whoever is refused is told in the first answer, which ends the session too.
+    if first.contains(":44") {
+        assert!(first.ends_with("1:1"), "{first}");
+        return first;
+    }
+    let (_, sid) = first.split_once("\"sid\":\"").unwrap();
+    let sid = sid.split('"').next().unwrap().to_owned();
+    Socket { base: url, sid }.poll_until(":4").await
 }
 
 #[tokio::test]

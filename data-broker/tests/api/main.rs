@@ -1,6 +1,7 @@
 //! The API of data-broker and its socket.io, through real HTTP, on embedded and on real engines.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod limits;
 mod live;
 mod topics;
 
