@@ -72,7 +72,8 @@ impl Shared {
     pub(super) fn cut_soon(&self, account: Arc<Account>) {
         let stop = self.engines.shutdown.clone();
         self.engines.shutdown.spawn("socket cut", async move {
-            let _ = stop.unless_requested(tokio::time::sleep(FAREWELL)).await;
+            let leaves = tokio::time::timeout(FAREWELL, account.is_cut().cancelled_owned());
+            let _ = stop.unless_requested(leaves).await;
             account.cut();
         });
     }

@@ -61,7 +61,7 @@ impl Refused {
         match handshake.transport {
             Transport::Polling => {
                 let text = [(header::CONTENT_TYPE, "text/plain; charset=UTF-8")];
-                (text, payload(handshake.protocol, &packets)).into_response()
+                (text, payload(handshake.protocol, packets)).into_response()
             }
             Transport::Websocket => self.tell_websocket(packets, parts).await,
         }
@@ -69,15 +69,12 @@ impl Refused {
 
     async fn tell_websocket(self, packets: [String; 3], parts: &mut Parts) -> Response {
         let permit = Arc::clone(&FAREWELLS).try_acquire_owned();
-        match (permit, WebSocketUpgrade::from_request_parts(parts, &()).await) {
-            (Ok(permit), Ok(upgrade)) => {
-                upgrade.max_message_size(4096).on_upgrade(|socket| farewell(socket, packets, permit))
-            }
-            _ => {
-                let body = json!({ "code": 4, "message": self.to_string() });
-                (StatusCode::FORBIDDEN, Json(body)).into_response()
-            }
+        let upgrade = WebSocketUpgrade::from_request_parts(parts, &()).await;
+        if let (Ok(permit), Ok(upgrade)) = (permit, upgrade) {
+            return upgrade.max_message_size(4096).on_upgrade(|socket| farewell(socket, packets, permit));
         }
+        let body = json!({ "code": 4, "message": self.to_string() });
+        (StatusCode::FORBIDDEN, Json(body)).into_response()
     }
 
     /// A session opens, is refused and closes.
@@ -100,9 +97,9 @@ impl Refused {
 }
 
 /// Packets in the answer to a poll. All of them are ASCII, so that characters are bytes.
-fn payload(protocol: Protocol, packets: &[String]) -> String {
+fn payload(protocol: Protocol, packets: [String; 3]) -> String {
     match protocol {
-        Protocol::V3 => packets.iter().map(|packet| format!("{}:{packet}", packet.len())).collect(),
+        Protocol::V3 => packets.map(|packet| format!("{}:{packet}", packet.len())).concat(),
         // Clients of 4.x look at the close before they look at the refusal when both come in one answer. Their next
         // poll is told that there is no such session.
         Protocol::V4 => packets[..2].join("\x1e"),

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep_until},
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -71,7 +71,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             return Poll::Ready(written);
         }
         let patience = self.patience;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + patience)));
         ready!(stalled.as_mut().poll(context));
         self.account.cut();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -84,5 +84,41 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::live::account::Accounts;
+
+    fn account() -> Arc<Account> {
+        Accounts::new(100, 1, 1).open(&common::wire::Tenant::management()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_written_waits_no_more_and_a_peer_that_takes_nothing_is_cut() {
+        let (near, mut far) = duplex(64);
+        let account = account();
+        let mut wire = Wire::new(near, Arc::clone(&account), Duration::from_millis(100));
+        assert!(account.charge(100));
+        wire.write_all(&[0; 64]).await.unwrap();
+        assert!(account.charge(64), "64 bytes have left");
+        far.read_exact(&mut [0; 64]).await.unwrap();
+        let error = wire.write_all(&[0; 65]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let error = wire.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test]
+    async fn a_reader_is_woken_when_the_account_is_cut() {
+        let (near, _far) = duplex(64);
+        let account = account();
+        let mut wire = Wire::new(near, Arc::clone(&account), Duration::from_mins(1));
+        let (read, ()) = tokio::join!(wire.read_u8(), async { account.cut() });
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     }
 }

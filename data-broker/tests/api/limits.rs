@@ -47,7 +47,7 @@ async fn next(socket: &mut WebSocket) -> Option<String> {
 
 async fn next_with(socket: &mut WebSocket, wanted: &str) -> String {
     loop {
-        let text = next(socket).await.expect("the connection ended too early");
+        let text = next(socket).await.unwrap();
         if text.contains(wanted) {
             return text;
         }
