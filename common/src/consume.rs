@@ -111,21 +111,18 @@ impl<H: Handler> Worker<H> {
                 self.commit(&mut group).await;
             }
             tokio::select! {
-                () = shutdown.requested() => {
-                    // Without it a little is handled again.
-                    let _ = timeout(Self::LAST_COMMIT, self.commit(&mut group)).await;
-                    return Ok(());
-                }
+                () = shutdown.requested() => break,
                 () = self.pace.commit_becomes_due() => {}
                 change = changes.recv() => {
-                    let Some(change) = change else { return Ok(()) };
+                    // Whoever tells of changes may hear of the end first.
+                    let Some(change) = change else { break };
                     // Changes come in bursts, at start above all: one subscription for all that is waiting.
                     let mut burst = vec![change];
                     while let Ok(next) = changes.try_recv() {
                         burst.push(next);
                     }
                     if shutdown.unless_requested(self.take_over(burst, &mut group)).await.is_none() {
-                        return Ok(());
+                        break;
                     }
                 }
                 batch = next_batch(&mut group, self.pace.next_read(), self.what.max_batch) => match batch {
@@ -146,6 +143,9 @@ impl<H: Handler> Worker<H> {
                 },
             }
         }
+        // Everything that was read is handled here. Without this commit a little would be handled again.
+        let _ = timeout(Self::LAST_COMMIT, self.commit(&mut group)).await;
+        Ok(())
     }
 
     async fn take_over(&mut self, changes: Vec<TenantChange>, group: &mut GroupConsumer) {
