@@ -158,13 +158,7 @@ impl Decider {
         }
     }
 
-    async fn ask(
-        &self,
-        token: &str,
-        method: &Method,
-        path: &str,
-        fresh: bool,
-    ) -> Result<Decision, Refusal> {
+    async fn ask(&self, token: &str, method: &Method, path: &str, fresh: bool) -> Result<Decision, Refusal> {
         let question = Question { jwt: token, action: method.as_str(), resource: resource(path), fresh };
         let answer = self.client.exchange(Service::Auth, "/pdp", &self.asker, &question).await;
         let (status, body) = answer.map_err(|error| {
