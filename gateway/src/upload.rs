@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     fn far() -> Instant {
-        Instant::now() + Duration::from_secs(60)
+        Instant::now() + Duration::from_mins(1)
     }
 
     fn chunks(sizes: &[usize]) -> Body {

@@ -1,63 +1,10 @@
 //! Bodies that break off, are malformed, or that nobody wants.
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::AsyncWriteExt;
 
-use crate::support::{Stack, status_of};
+use crate::support::{Connection, Stack, is_announced, status_of};
 
 const TOKEN: &str = "Authorization: Bearer good\r\n";
-
-/// One connection, used for several requests.
-struct Connection {
-    stream: TcpStream,
-    unread: String,
-}
-
-impl Connection {
-    async fn to(stack: &Stack) -> Self {
-        Self { stream: TcpStream::connect(stack.addr).await.unwrap(), unread: String::new() }
-    }
-
-    async fn write(&mut self, text: &str) {
-        self.stream.write_all(text.as_bytes()).await.unwrap();
-    }
-
-    /// Reads more; false at the end.
-    async fn read(&mut self) -> bool {
-        let mut buffer = [0; 4096];
-        let count = self.stream.read(&mut buffer).await.unwrap_or(0);
-        self.unread.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
-        count > 0
-    }
-
-    /// Head, in lower case, and body of the next answer.
-    async fn answer(&mut self) -> (String, String) {
-        loop {
-            if let Some((head, rest)) = self.unread.split_once("\r\n\r\n") {
-                let head = head.to_lowercase();
-                let length = head.split("content-length: ").nth(1).expect("a length");
-                let length: usize = length.lines().next().unwrap().parse().unwrap();
-                if let Some(body) = rest.get(..length) {
-                    let body = body.to_owned();
-                    self.unread.drain(..head.len() + 4 + length);
-                    return (head, body);
-                }
-            }
-            assert!(self.read().await, "the answer breaks off: {:?}", self.unread);
-        }
-    }
-
-    /// Whether the gateway closes the connection without saying more.
-    async fn closes(mut self) -> bool {
-        !self.read().await && self.unread.is_empty()
-    }
-}
-
-fn is_announced(head: &str) -> bool {
-    head.contains("\r\nconnection: close")
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_body_is_the_fault_of_the_client() {

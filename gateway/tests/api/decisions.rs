@@ -102,7 +102,7 @@ async fn a_decision_does_not_outlive_the_token() {
     for stack in Stack::both().await {
         stack.wait_for_cache().await;
         let expires_s = stack.test.engines.clock.now_s() + 2;
-        stack.fake.hold_until("short", Holder { decision: "permit", user_id: 7, expires_s });
+        stack.fake.hold_until("short", Holder { decision: "permit", tenant: "admin", user_id: 7, expires_s });
         let get = async || stack.plain("GET", "/device/short", "Authorization: Bearer short\r\n").await.0;
         assert_eq!(get().await, 200);
         eventually("the token has expired", async || (get().await == 401).then_some(())).await;

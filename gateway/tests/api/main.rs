@@ -5,6 +5,7 @@ mod bodies;
 mod decisions;
 mod forwarding;
 mod headers;
+mod late_bodies;
 mod paths;
 mod smuggling;
 mod support;

@@ -232,7 +232,8 @@ async fn the_path_that_was_decided_is_the_path_that_is_forwarded() {
             ("http://elsewhere/template/1", "/template/1/", Service::DeviceManager, "/template/1"),
         ] {
             assert_eq!(stack.get(path).await, 200, "{path}");
-            let asked = Asked { jwt: "good".into(), action: "GET".into(), resource: resource.into() };
+            let asked =
+                Asked { jwt: "good".into(), action: "GET".into(), resource: resource.into(), fresh: false };
             assert!(stack.fake.asked().contains(&asked), "{path}: {:?}", stack.fake.asked().last());
             let seen = stack.fake.last();
             assert_eq!((seen.service, seen.target.as_str()), (service, target), "{path}");

@@ -53,6 +53,10 @@ struct FakeState {
     key: common::http::InternalKey,
     log: common::engine::EventLog,
     seen: Mutex<Vec<Seen>>,
+    /// Targets of requests whose head has arrived.
+    begun: Mutex<Vec<String>>,
+    /// Targets of requests whose body ended with an error.
+    broken: Mutex<Vec<String>>,
     asked: Mutex<Vec<Asked>>,
     holders: Mutex<HashMap<String, Holder>>,
     /// Answers of the PDP pass one by one when it is narrow.
@@ -76,12 +80,14 @@ pub(crate) struct Asked {
     pub jwt: String,
     pub action: String,
     pub resource: String,
+    pub fresh: bool,
 }
 
 /// Who holds a token, and what the PDP says.
 #[derive(Debug, Clone)]
 pub(crate) struct Holder {
     pub decision: &'static str,
+    pub tenant: &'static str,
     pub user_id: i64,
     pub expires_s: i64,
 }
@@ -119,13 +125,15 @@ impl Stack {
         stacks
     }
 
-    async fn start(test: TestEngines, config: Config) -> Self {
+    pub(crate) async fn start(test: TestEngines, config: Config) -> Self {
         let engines = test.engines.clone();
         let fake = Fake(Arc::new(FakeState {
             test_clock: engines.clock.clone(),
             key: engines.client.key().clone(),
             log: engines.log.clone(),
             seen: Mutex::default(),
+            begun: Mutex::default(),
+            broken: Mutex::default(),
             asked: Mutex::default(),
             holders: Mutex::default(),
             pdp_gate: Semaphore::new(1000),
@@ -191,6 +199,57 @@ pub(crate) fn status_of(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
 }
 
+/// One connection, used for several requests.
+pub(crate) struct Connection {
+    pub stream: TcpStream,
+    unread: String,
+}
+
+impl Connection {
+    pub(crate) async fn to(stack: &Stack) -> Self {
+        Self { stream: TcpStream::connect(stack.addr).await.unwrap(), unread: String::new() }
+    }
+
+    pub(crate) async fn write(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Reads more; false at the end.
+    pub(crate) async fn read(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        let count = self.stream.read(&mut buffer).await.unwrap_or(0);
+        self.unread.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+        count > 0
+    }
+
+    /// Head, in lower case, and body of the next answer.
+    pub(crate) async fn answer(&mut self) -> (String, String) {
+        loop {
+            if let Some((head, rest)) = self.unread.split_once("\r\n\r\n") {
+                let head = head.to_lowercase();
+                let length = head.split("content-length: ").nth(1).expect("a length");
+                let length: usize = length.lines().next().unwrap().parse().unwrap();
+                if let Some(body) = rest.get(..length) {
+                    let body = body.to_owned();
+                    self.unread.drain(..head.len() + 4 + length);
+                    return (head, body);
+                }
+            }
+            assert!(self.read().await, "the answer breaks off: {:?}", self.unread);
+        }
+    }
+
+    /// Whether the gateway closes the connection without saying more.
+    pub(crate) async fn closes(mut self) -> bool {
+        !self.read().await && self.unread.is_empty()
+    }
+}
+
+/// Whether the head of an answer says that the connection ends with it.
+pub(crate) fn is_announced(head: &str) -> bool {
+    head.contains("\r\nconnection: close")
+}
+
 /// A port on which nobody listens.
 pub(crate) async fn dead_url() -> String {
     let http = HttpServer::bind(
@@ -209,7 +268,7 @@ impl Fake {
     /// Makes a token known to the PDP.
     pub(crate) fn hold(&self, token: &str, decision: &'static str, user_id: i64) {
         let expires_s = self.0.test_clock.now_s() + 3600;
-        self.hold_until(token, Holder { decision, user_id, expires_s });
+        self.hold_until(token, Holder { decision, tenant: "admin", user_id, expires_s });
     }
 
     pub(crate) fn hold_until(&self, token: &str, holder: Holder) {
@@ -223,6 +282,22 @@ impl Fake {
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.0.seen.lock().unwrap().clone()
+    }
+
+    /// Waits until the head of a request has reached a service.
+    pub(crate) async fn wait_for_head(&self, target: &str) {
+        eventually("the head arrives", async || {
+            self.0.begun.lock().unwrap().iter().any(|begun| begun == target).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until a service has noticed that the body of a request never ends.
+    pub(crate) async fn wait_for_break(&self, target: &str) {
+        eventually("the body breaks off", async || {
+            self.0.broken.lock().unwrap().iter().any(|broken| broken == target).then_some(())
+        })
+        .await;
     }
 
     pub(crate) fn last(&self) -> Seen {
@@ -272,7 +347,9 @@ async fn remember(State((fake, service)): State<FakeService>, request: Request) 
         .headers
         .get(CALLER_HEADER)
         .and_then(|header| fake.0.key.verify(&parts.method, &target, header, &fake.0.test_clock));
+    fake.0.begun.lock().unwrap().push(target.clone());
     let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {
+        fake.0.broken.lock().unwrap().push(target);
         return StatusCode::BAD_REQUEST.into_response();
     };
     let answer = json!({ "target": target, "length": body.len() });
@@ -294,11 +371,11 @@ async fn decide(
     fake.0.asked.lock().unwrap().push(asked);
     fake.0.pdp_gate.acquire().await.unwrap().forget();
     fake.0.pdp_gate.add_permits(1);
-    let Some(Holder { decision, user_id, expires_s }) = holder else {
+    let Some(Holder { decision, tenant, user_id, expires_s }) = holder else {
         return (StatusCode::UNAUTHORIZED, Json(json!({ "message": "Invalid signature", "status": 401 })));
     };
     let answer = json!({
-        "decision": decision, "status": "ok", "tenant": "admin", "username": "joe", "userid": user_id,
+        "decision": decision, "status": "ok", "tenant": tenant, "username": "joe", "userid": user_id,
         "expires": expires_s,
     });
     (StatusCode::OK, Json(answer))
