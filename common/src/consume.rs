@@ -1,6 +1,6 @@
 //! The loop of every service that works through the topics of all tenants: read, handle, commit.
 //!
-//! Reading and committing have a pace of their own ([`pace`]), because handling a batch usually waits for a disk: records
+//! Reading and committing have a pace of their own (`consume/pace.rs`), because handling a batch usually waits for a disk: records
 //! that come one by one are handled some at a time, and what was handled is committed now and then.
 
 mod pace;

@@ -360,7 +360,7 @@ impl Follower {
     async fn create(&mut self, tenant: Tenant, generation: Option<i64>) {
         if !self.known.contains_key(&tenant) {
             self.known.insert(tenant.clone(), generation);
-            info!(service = self.service, %tenant, "tenant is there");
+            debug!(service = self.service, %tenant, "tenant is there");
             // A closed channel is noticed by the loops above.
             let _ = self.sender.send(TenantChange::Created(tenant)).await;
         }

@@ -12,12 +12,21 @@ import queue
 import sys
 import time
 
-import paho.mqtt.client as mqtt
+if {"-h", "--help"} & set(sys.argv):
+    print(__doc__)
+    sys.exit(0)
+try:
+    import paho.mqtt.client as mqtt
+except ImportError:
+    sys.exit("paho-mqtt is missing; ~/.cache/tatami/python/bin/python has it after: tests/engines/engines.sh fetch")
 
 PATIENCE_S = 120
 
 
 def main() -> int:
+    if len(sys.argv) < 8:
+        print(__doc__, file=sys.stderr)
+        return 2
     host, port, username, password, topic, count, acknowledged_file = sys.argv[1:8]
     window = int(sys.argv[8]) if len(sys.argv) > 8 else 20
     rate = float(sys.argv[9]) if len(sys.argv) > 9 else 0

@@ -9,13 +9,14 @@ const socket = io(url, {
   ...(transport ? { transports: [transport] } : {}),
 });
 let seen = 0;
-const leave = (code) => { socket.close(); process.exit(code); };
+let leaving = false;
+const leave = (code) => { leaving = true; socket.close(); process.exit(code); };
 const refuse = (reason) => { console.log(JSON.stringify({ refused: reason })); leave(3); };
 setTimeout(() => leave(seen >= Number(count) ? 0 : 2), Number(timeout) * 1000);
 socket.on('connect', () => console.log(JSON.stringify({ connected: true })));
 socket.on('connect_error', (error) => refuse(error.message || String(error)));
 socket.on('error', (error) => refuse(error && error.message ? error.message : String(error)));
-socket.on('disconnect', (reason) => { console.log(JSON.stringify({ disconnected: reason })); leave(seen >= Number(count) ? 0 : 4); });
+socket.on('disconnect', (reason) => { if (leaving) return; console.log(JSON.stringify({ disconnected: reason })); leave(seen >= Number(count) ? 0 : 4); });
 // Every event, whatever its name: 4.x has onAny, 2.x is patched the way its own users do.
 const report = (event, payload) => {
   if (event === 'connect' || event === 'disconnect') return;

@@ -178,10 +178,22 @@ strangers() {
   expect 400 POST "/basic-auth/v1/devices/$device/basic-credentials"
 }
 
+platform_answers() {
+  curl -s -o /dev/null "$GATEWAY/" || fail "nothing answers at $GATEWAY; start the platform with: make up"
+}
+
+ask_for_password() {
+  [ -z "${ADMIN_PASSWORD-}" ] || return 0
+  [ -t 0 ] || fail 'set ADMIN_PASSWORD to the password of user admin'
+  read -rsp 'Password of user admin: ' ADMIN_PASSWORD
+  echo
+}
+
 main() {
   case ${1-} in -h | --help) usage; exit 0 ;; esac
-  if [ -z "${ADMIN_PASSWORD-}" ]; then read -rsp 'Password of user admin: ' ADMIN_PASSWORD; echo; fi
   need
+  platform_answers
+  ask_for_password
   WORK=$(mktemp -d)
   trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$WORK"' EXIT
 
