@@ -8,6 +8,7 @@ pub mod engine;
 pub mod http;
 pub mod revocation;
 pub mod shutdown;
+pub mod slots;
 pub mod telemetry;
 pub mod tenancy;
 #[cfg(any(test, feature = "testing"))]

@@ -4,7 +4,6 @@ pub mod config;
 mod domain;
 mod fanout;
 mod handlers;
-mod limits;
 mod router;
 mod session;
 
@@ -19,6 +18,7 @@ use common::{
         server::{HttpServer, Layers},
     },
     revocation::Revocations,
+    slots::Slots,
     tenancy::{self, TenantChange, Topics, Turn},
 };
 
@@ -27,7 +27,6 @@ use crate::{
     domain::close::Close,
     fanout::{Fanout, QueueLimits},
     handlers::subscription::Subscriptions,
-    limits::Slots,
 };
 
 /// Name of the service.
@@ -65,7 +64,7 @@ impl Server {
             tickets: engines.tickets.clone(),
             topics: Topics::new(engines.client.clone(), SERVICE),
             fanout: Fanout::new(&engines, queues)?,
-            slots: Slots::new(config.max_sockets_per_tenant, config.max_sockets),
+            slots: Slots::new(config.max_sockets_per_tenant, config.max_sockets).shown_as("kafka_ws_sockets"),
             revocations: Revocations::new(engines.clock.clone(), config.ticket_lifetime_s),
             clock: engines.clock.clone(),
             shutdown: engines.shutdown.clone(),

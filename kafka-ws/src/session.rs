@@ -7,7 +7,7 @@ use std::{
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
-use common::shutdown::Shutdown;
+use common::{shutdown::Shutdown, slots::Slot};
 use futures_util::SinkExt;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::debug;
@@ -15,7 +15,6 @@ use tracing::debug;
 use crate::{
     domain::close::Close,
     fanout::{Ending, Subscription},
-    limits::Slot,
 };
 
 /// How long a close frame and its answer may take.

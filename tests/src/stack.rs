@@ -1,10 +1,14 @@
 //! A running platform.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    ops::Range,
     path::PathBuf,
     process::Stdio,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -318,9 +322,19 @@ fn binary() -> PathBuf {
 }
 
 /// A loopback address whose port nobody uses at the moment.
+/// An address that nobody listens on, handed out once. The port must still be free when the process binds it: it is one
+/// that the system gives to no outgoing connection, and `engines.sh` to no engine.
 fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address")
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const PORTS: Range<u32> = 10_000..15_000;
+    // Test programs that run at the same time begin at different places.
+    let begin = std::process::id().wrapping_mul(131);
+    let address = PORTS.clone().find_map(|_| {
+        let step = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(PORTS.start + step % (PORTS.end - PORTS.start)).ok()?;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?.local_addr().ok()
+    });
+    address.expect("a free port")
 }
 
 /// Waits until `condition` holds, for 30 seconds at most.

@@ -6,9 +6,13 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
-use common::wire::Tenant;
+use common::{
+    slots::{Slot, Slots},
+    wire::Tenant,
+};
 use tokio_util::sync::CancellationToken;
 
 /// The accounts of all sockets of this process. Cheap to clone.
@@ -17,24 +21,16 @@ pub(super) struct Accounts(Arc<Inner>);
 
 struct Inner {
     max_bytes: usize,
-    per_tenant: usize,
-    total: usize,
-    // Never held across an await.
-    book: Mutex<Book>,
-}
-
-#[derive(Default)]
-struct Book {
-    total: usize,
-    tenants: HashMap<Tenant, usize>,
-    /// Sockets that poll, by the session of Engine.IO.
-    polling: HashMap<String, Weak<Account>>,
+    slots: Slots,
+    /// Sockets that poll, by the session of Engine.IO. Never held across an await.
+    polling: Mutex<HashMap<String, Weak<Account>>>,
 }
 
 /// What one socket costs. Its place is given back when nothing of the socket is left in memory.
 pub(super) struct Account {
     accounts: Accounts,
-    tenant: Tenant,
+    _slot: Slot,
+    since: Instant,
     sid: OnceLock<String>,
     waiting: AtomicUsize,
     cut: CancellationToken,
@@ -43,21 +39,16 @@ pub(super) struct Account {
 impl Accounts {
     /// `max_bytes` may wait for one socket; `per_tenant` sockets of one tenant and `total` in all may be open.
     pub(super) fn new(max_bytes: usize, per_tenant: usize, total: usize) -> Self {
-        Self(Arc::new(Inner { max_bytes, per_tenant, total, book: Mutex::default() }))
+        Self(Arc::new(Inner { max_bytes, slots: Slots::new(per_tenant, total), polling: Mutex::default() }))
     }
 
     /// An account for a socket of this tenant, if there is a place left.
     pub(super) fn open(&self, tenant: &Tenant) -> Option<Arc<Account>> {
-        let mut book = self.book();
-        let own = book.tenants.get(tenant).copied().unwrap_or_default();
-        if book.total >= self.0.total || own >= self.0.per_tenant {
-            return None;
-        }
-        book.total += 1;
-        book.tenants.insert(tenant.clone(), own + 1);
+        let slot = self.0.slots.take(tenant)?;
         Some(Arc::new(Account {
             accounts: self.clone(),
-            tenant: tenant.clone(),
+            _slot: slot,
+            since: Instant::now(),
             sid: OnceLock::new(),
             waiting: AtomicUsize::new(0),
             cut: CancellationToken::new(),
@@ -67,18 +58,18 @@ impl Accounts {
     /// Remembers whose session this is, for the polls that follow.
     pub(super) fn remember(&self, sid: &str, account: &Arc<Account>) {
         if account.sid.set(sid.to_owned()).is_ok() {
-            self.book().polling.insert(sid.to_owned(), Arc::downgrade(account));
+            self.polling().insert(sid.to_owned(), Arc::downgrade(account));
         }
     }
 
     /// The account of a session that began with polling and is not cut.
     pub(super) fn of_session(&self, sid: &str) -> Option<Arc<Account>> {
-        let account = self.book().polling.get(sid)?.upgrade()?;
+        let account = self.polling().get(sid)?.upgrade()?;
         (!account.cut.is_cancelled()).then_some(account)
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn polling(&self) -> MutexGuard<'_, HashMap<String, Weak<Account>>> {
+        self.0.polling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,6 +87,11 @@ impl Account {
         let _ = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
+    /// When the session of the socket began.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
     /// Cuts the connection, whatever waits for it.
     pub(super) fn cut(&self) {
         self.cut.cancel();
@@ -109,16 +105,8 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let mut book = self.accounts.book();
-        book.total -= 1;
         if let Some(sid) = self.sid.get() {
-            book.polling.remove(sid);
-        }
-        if let Some(own) = book.tenants.get_mut(&self.tenant) {
-            *own -= 1;
-            if *own == 0 {
-                book.tenants.remove(&self.tenant);
-            }
+            self.accounts.polling().remove(sid);
         }
     }
 }
@@ -141,9 +129,8 @@ mod tests {
         let _third = accounts.open(&tenant("b")).unwrap();
         assert!(accounts.open(&tenant("c")).is_none(), "three in all");
         drop(first);
-        assert!(accounts.of_session("sid").is_none() && accounts.book().polling.is_empty());
+        assert!(accounts.of_session("sid").is_none() && accounts.polling().is_empty());
         assert!(accounts.open(&tenant("c")).is_some());
-        assert_eq!(accounts.book().tenants.len(), 2, "nothing is kept of a tenant without sockets");
     }
 
     #[test]

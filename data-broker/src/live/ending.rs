@@ -1,15 +1,40 @@
 //! What ends sockets: the expiry of the token of their user, its revocation, the removal of their tenant.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use common::{revocation::Revoked, tenancy::Topics, wire::Tenant};
 use socketioxide::extract::SocketRef;
 
-use super::{Live, Shared, account::Account, session::Session};
+use super::{CONNECT_TIMEOUT, Live, Shared, account::Account, session::Session};
 use crate::SERVICE;
 
 /// How long a client whose socket was ended may keep its connection.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Tenants that were removed a moment ago: a client of theirs may have a session and no socket yet, which nobody finds.
+#[derive(Default)]
+pub(super) struct Farewells(Mutex<HashMap<Tenant, Instant>>);
+
+impl Farewells {
+    /// Longer than a session may be without a socket.
+    const MEMORY: Duration = CONNECT_TIMEOUT.saturating_mul(6);
+
+    fn note(&self, tenant: &Tenant) {
+        let mut removed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        removed.retain(|_, at| at.elapsed() < Self::MEMORY);
+        removed.insert(tenant.clone(), Instant::now());
+    }
+
+    /// Whether the tenant was removed after a session had begun; one of the same name may have come since.
+    pub(super) fn cover(&self, session: &Session) -> bool {
+        let removed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        removed.get(session.tenant()).is_some_and(|at| *at >= session.account.since())
+    }
+}
 
 impl Live {
     /// Ends the sockets of users whose tokens are revoked, for ever.
@@ -25,6 +50,7 @@ impl Live {
 
     /// Ends the sockets of a tenant that is removed.
     pub(crate) fn end_tenant(&self, tenant: &Tenant) {
+        self.shared.farewells.note(tenant);
         self.end_where(|session| session.tenant() == tenant);
     }
 

@@ -25,7 +25,7 @@ use common::{
 use socketioxide::{SocketIo, handler::ConnectHandler};
 use tower::Layer;
 
-use self::account::Accounts;
+use self::{account::Accounts, ending::Farewells};
 pub(crate) use self::{
     door::{Door, enter},
     session::{Pass, TOKENS},
@@ -57,6 +57,7 @@ struct Shared {
     topics: OwnTopics,
     revocations: Revocations,
     accounts: Accounts,
+    farewells: Farewells,
     /// Rooms with a socket whose queue was full.
     suspects: Mutex<HashSet<String>>,
     engines: Engines,
@@ -74,6 +75,7 @@ impl Live {
             topics,
             revocations: Revocations::new(engines.clock.clone(), config.token_lifetime_s),
             accounts: Accounts::new(config.socket_bytes, config.max_sockets_per_tenant, config.max_sockets),
+            farewells: Farewells::default(),
             suspects: Mutex::default(),
             engines: engines.clone(),
         });

@@ -124,8 +124,8 @@ pub(super) async fn connected(socket: SocketRef, State(shared): State<Arc<Shared
             shared.cut_soon(session.account);
         },
     );
-    // Whoever ends the sockets of a user finds this one from now on, but may have looked a moment ago.
-    if shared.revocations.covers(session.pass.holder()) {
+    // Whoever ends the sockets of a user or a tenant finds this one from now on, but may have looked a moment ago.
+    if shared.revocations.covers(session.pass.holder()) || shared.farewells.cover(&session) {
         return sever(&socket);
     }
     socket.join(room(session.tenant(), session.notifications));

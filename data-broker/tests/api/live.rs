@@ -266,11 +266,39 @@ async fn the_sockets_of_a_removed_tenant_end() {
             Socket::open(&service, &query).await.0
         };
         let (of_doomed, of_kept) = (open(&doomed).await, open(&kept).await);
+        let (late_of_doomed, late_of_kept) =
+            (Session::begin(&service, &doomed).await, Session::begin(&service, &kept).await);
         service.neighbours.announce("CREATE", &doomed).await;
         service.neighbours.remove_tenant(&doomed, &["data-broker"]).await;
         of_doomed.poll_until(":41").await;
+        late_of_doomed.connect_until("\x1e41").await;
+        late_of_kept.connect_until("40{").await;
         service.append(&kept, &Subject::DEVICE_DATA, &reading(&kept, "a1", 7)).await;
         let seen = of_kept.poll_until("a1").await;
         assert!(!seen.contains(":41"), "others are not concerned: {seen}");
+    }
+}
+
+/// A client of 4.x that has a session, and no socket before it asks for one.
+struct Session(String);
+
+impl Session {
+    async fn begin(service: &Service, tenant: &Tenant) -> Self {
+        let token = token(service, &user_of(tenant)).await;
+        let base = format!("{}/socket.io/?EIO=4&transport=polling", service.base);
+        let open = testing::client().get(format!("{base}&token={token}")).send().await.unwrap();
+        let open: Value = serde_json::from_str(&open.text().await.unwrap()[1..]).unwrap();
+        Self(format!("{base}&sid={}", open["sid"].as_str().unwrap()))
+    }
+
+    async fn connect_until(&self, wanted: &str) {
+        let answer = testing::client().post(&self.0).body("40").send().await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), "ok");
+        let answers = async || testing::client().get(&self.0).send().await.unwrap().text().await.unwrap();
+        let mut seen = answers().await;
+        while !seen.contains(wanted) {
+            seen.push('\x1e');
+            seen.push_str(&tokio::time::timeout(Duration::from_secs(20), answers()).await.expect(&seen));
+        }
     }
 }

@@ -17,6 +17,7 @@ use common::{
     http::{Problem, client::CallError},
     revocation::Revocations,
     shutdown::Shutdown,
+    slots::Slots,
     tenancy::Topics,
     wire::{Subject, Topic},
 };
@@ -33,7 +34,6 @@ use crate::{
         ticket::{Pass, Ticket},
     },
     fanout::{Fanout, Subscription},
-    limits::Slots,
     session::{self, Session},
 };
 

@@ -84,7 +84,8 @@ fn member(subject: &Subject, topics: &[Topic]) -> (mpsc::UnboundedReceiver<Recor
 
 async fn members_share_the_topics_and_take_over(subject: Subject) {
     let mut topics = Vec::new();
-    for n in 0..8 {
+    // So many that no hash gives all of them to one member.
+    for n in 0..32 {
         topics.push(subject.created(&format!("subject{n}")).await);
     }
     let (mut first, stop_first) = member(&subject, &topics);

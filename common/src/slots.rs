@@ -1,16 +1,17 @@
-//! How many sockets may be open.
+//! How many sockets may be open: of each tenant, and in all.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use common::wire::Tenant;
+use crate::wire::Tenant;
 
 /// Counts sockets per tenant and in all. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Slots {
+pub struct Slots {
     counts: Arc<Mutex<Counts>>,
+    gauge: Option<&'static str>,
     per_tenant: usize,
     total: usize,
 }
@@ -23,18 +24,26 @@ struct Counts {
 
 /// The place of one socket, given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub struct Slot {
     counts: Arc<Mutex<Counts>>,
+    gauge: Option<&'static str>,
     tenant: Tenant,
 }
 
 impl Slots {
-    pub(crate) fn new(per_tenant: usize, total: usize) -> Self {
-        Self { counts: Arc::default(), per_tenant, total }
+    /// `per_tenant` sockets of one tenant and `total` in all may be open.
+    pub fn new(per_tenant: usize, total: usize) -> Self {
+        Self { counts: Arc::default(), gauge: None, per_tenant, total }
+    }
+
+    /// The same, with a metric of this name that tells how many are open.
+    #[must_use]
+    pub fn shown_as(self, gauge: &'static str) -> Self {
+        Self { gauge: Some(gauge), ..self }
     }
 
     /// A place for a socket of this tenant, if there is one left.
-    pub(crate) fn take(&self, tenant: &Tenant) -> Option<Slot> {
+    pub fn take(&self, tenant: &Tenant) -> Option<Slot> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let own = counts.tenants.get(tenant).copied().unwrap_or_default();
         if counts.total >= self.total || own >= self.per_tenant {
@@ -42,8 +51,14 @@ impl Slots {
         }
         counts.total += 1;
         counts.tenants.insert(tenant.clone(), own + 1);
-        metrics::gauge!("kafka_ws_sockets").set(counts.total as f64);
-        Some(Slot { counts: Arc::clone(&self.counts), tenant: tenant.clone() })
+        show(self.gauge, counts.total);
+        Some(Slot { counts: Arc::clone(&self.counts), gauge: self.gauge, tenant: tenant.clone() })
+    }
+}
+
+fn show(gauge: Option<&'static str>, total: usize) {
+    if let Some(gauge) = gauge {
+        metrics::gauge!(gauge).set(total as f64);
     }
 }
 
@@ -51,7 +66,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.total -= 1;
-        metrics::gauge!("kafka_ws_sockets").set(counts.total as f64);
+        show(self.gauge, counts.total);
         if let Some(own) = counts.tenants.get_mut(&self.tenant) {
             *own -= 1;
             if *own == 0 {
