@@ -298,7 +298,7 @@ impl Session {
         let mut seen = answers().await;
         while !seen.contains(wanted) {
             seen.push('\x1e');
-            seen.push_str(&tokio::time::timeout(Duration::from_secs(20), answers()).await.expect(&seen));
+            seen.push_str(&tokio::time::timeout(Duration::from_secs(20), answers()).await.unwrap());
         }
     }
 }
