@@ -4,10 +4,12 @@ CREATE TABLE counters (
     value BIGINT NOT NULL
 );
 
--- A tenant is there for as long as it has users.
+-- A tenant is there for as long as it has users, or until it is removed when it was made on purpose.
 CREATE TABLE tenants (
     name TEXT PRIMARY KEY,
     users BIGINT NOT NULL,
+    -- 1 when it was made on purpose: it stays without users.
+    stays BIGINT NOT NULL,
     -- Tells the tenants apart that have had this name one after the other.
     generation BIGINT NOT NULL
 );

@@ -10,7 +10,7 @@ mod users;
 pub(crate) use access::{AccessRepository, Grant, Holder};
 pub(crate) use first_start::FirstStartRepository;
 pub(crate) use keys::{KeyRepository, StoredKey};
-pub(crate) use tenants::{Removal, TenantRepository};
+pub(crate) use tenants::{Existing, Removal, TenantRepository};
 pub(crate) use users::{Credentials, Mandate, Standing, UserError, UserRepository};
 
 use common::engine::sql::SqlError;

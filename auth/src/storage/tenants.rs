@@ -1,4 +1,4 @@
-//! Tenants: they come with their first user and go with their last.
+//! Tenants: they come with their first user and go with their last, or come and go on purpose.
 //!
 //! A tenant that goes is recorded once for every service that keeps data of tenants, and its name is not given again
 //! before all of them have confirmed that they keep nothing more.
@@ -13,9 +13,10 @@ use common::{
     },
 };
 use serde::Serialize;
-use sqlx::Row;
+use sqlx::{Row, any::AnyRow};
 
 use super::{Tx, UserError, announce, next_id};
+use crate::domain::user::Scope;
 
 /// Tenants and what is left of those that are gone. Cheap to clone.
 #[derive(Clone)]
@@ -23,6 +24,19 @@ pub(crate) struct TenantRepository {
     sql: Sql,
     /// Services that have to confirm a removal.
     keepers: Arc<[String]>,
+}
+
+/// A tenant that exists.
+#[derive(Debug, Serialize)]
+pub(crate) struct Existing {
+    #[serde(rename = "tenant")]
+    pub(crate) name: String,
+    /// How many users it has.
+    pub(crate) users: i64,
+    /// Whether it was made on purpose and stays without users.
+    pub(crate) stays: bool,
+    #[serde(skip)]
+    pub(crate) generation: i64,
 }
 
 /// A tenant that is gone and of which some services still keep data.
@@ -38,17 +52,32 @@ impl TenantRepository {
         Self { sql, keepers: keepers.into() }
     }
 
-    /// Names and generations of all tenants, by name.
-    pub(crate) async fn list(&self) -> Result<Vec<(String, i64)>, SqlError> {
-        let rows = sqlx::query("SELECT name, generation FROM tenants ORDER BY name");
-        let rows = rows.fetch_all(self.sql.pool()?).await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    /// The tenants of a scope, by name.
+    pub(crate) async fn list(&self, scope: &Scope) -> Result<Vec<Existing>, SqlError> {
+        let rows = sqlx::query(
+            "SELECT name, users, stays, generation FROM tenants WHERE $1 = '' OR name = $1 ORDER BY name",
+        )
+        .bind(scope.filter())
+        .fetch_all(self.sql.pool()?)
+        .await?;
+        let existing = |row: &AnyRow| -> Result<Existing, SqlError> {
+            Ok(Existing {
+                name: row.try_get("name")?,
+                users: row.try_get("users")?,
+                stays: row.try_get::<i64, _>("stays")? != 0,
+                generation: row.try_get("generation")?,
+            })
+        };
+        rows.iter().map(existing).collect()
     }
 
-    /// Removals that are not confirmed by all, by name.
-    pub(crate) async fn removals(&self) -> Result<Vec<Removal>, SqlError> {
-        let rows =
-            sqlx::query("SELECT tenant, generation, service FROM tenant_removals ORDER BY tenant, service");
+    /// Removals in a scope that are not confirmed by all, by name.
+    pub(crate) async fn removals(&self, scope: &Scope) -> Result<Vec<Removal>, SqlError> {
+        let rows = sqlx::query(
+            "SELECT tenant, generation, service FROM tenant_removals WHERE $1 = '' OR tenant = $1
+             ORDER BY tenant, service",
+        )
+        .bind(scope.filter());
         let mut removals = BTreeMap::<(String, i64), Vec<String>>::new();
         for row in rows.fetch_all(self.sql.pool()?).await? {
             removals.entry((row.try_get(0)?, row.try_get(1)?)).or_default().push(row.try_get(2)?);
@@ -86,15 +115,40 @@ impl TenantRepository {
     /// two first users one is the second.
     pub(super) async fn join(&self, outbox: &Outbox, tx: &mut Tx, tenant: &Tenant) -> Result<(), UserError> {
         let row = sqlx::query(
-            "INSERT INTO tenants (name, users, generation) VALUES ($1, 1, 0)
-             ON CONFLICT (name) DO UPDATE SET users = tenants.users + 1 RETURNING users",
+            "INSERT INTO tenants (name, users, stays, generation) VALUES ($1, 1, 0, 0)
+             ON CONFLICT (name) DO UPDATE SET users = tenants.users + 1 RETURNING generation",
         )
         .bind(tenant.as_str())
         .fetch_one(&mut **tx)
         .await?;
-        if row.try_get::<i64, _>(0)? > 1 {
-            return Ok(());
+        if row.try_get::<i64, _>(0)? == 0 {
+            self.begin(outbox, tx, tenant).await?;
         }
+        Ok(())
+    }
+
+    /// Makes a tenant that stays without users. Tells whether there was none of this name.
+    pub(super) async fn found(
+        &self,
+        outbox: &Outbox,
+        tx: &mut Tx,
+        tenant: &Tenant,
+    ) -> Result<bool, UserError> {
+        let made = sqlx::query(
+            "INSERT INTO tenants (name, users, stays, generation) VALUES ($1, 0, 1, 0) ON CONFLICT DO NOTHING",
+        )
+        .bind(tenant.as_str())
+        .execute(&mut **tx)
+        .await?;
+        if made.rows_affected() == 0 {
+            return Ok(false);
+        }
+        self.begin(outbox, tx, tenant).await?;
+        Ok(true)
+    }
+
+    /// Gives a new tenant its generation and announces it, unless one of its name is still being removed.
+    async fn begin(&self, outbox: &Outbox, tx: &mut Tx, tenant: &Tenant) -> Result<(), UserError> {
         let left = sqlx::query("SELECT service FROM tenant_removals WHERE tenant = $1").bind(tenant.as_str());
         if left.fetch_optional(&mut **tx).await?.is_some() {
             return Err(UserError::TenantIsBeingRemoved);
@@ -111,15 +165,25 @@ impl TenantRepository {
     /// Counts a user out; with the last the tenant is gone.
     pub(super) async fn leave(&self, outbox: &Outbox, tx: &mut Tx, tenant: &Tenant) -> Result<(), SqlError> {
         let row =
-            sqlx::query("UPDATE tenants SET users = users - 1 WHERE name = $1 RETURNING users, generation")
+            sqlx::query("UPDATE tenants SET users = users - 1 WHERE name = $1 RETURNING users + stays")
                 .bind(tenant.as_str())
                 .fetch_one(&mut **tx)
                 .await?;
         if row.try_get::<i64, _>(0)? > 0 {
             return Ok(());
         }
-        let generation: i64 = row.try_get(1)?;
-        sqlx::query("DELETE FROM tenants WHERE name = $1").bind(tenant.as_str()).execute(&mut **tx).await?;
+        self.end(outbox, tx, tenant).await?;
+        Ok(())
+    }
+
+    /// Ends a tenant without users: records what has to be removed and by whom. Tells whether there was one.
+    pub(super) async fn end(&self, outbox: &Outbox, tx: &mut Tx, tenant: &Tenant) -> Result<bool, SqlError> {
+        let ended = sqlx::query("DELETE FROM tenants WHERE name = $1 RETURNING generation")
+            .bind(tenant.as_str())
+            .fetch_optional(&mut **tx)
+            .await?;
+        let Some(ended) = ended else { return Ok(false) };
+        let generation: i64 = ended.try_get(0)?;
         for service in &*self.keepers {
             sqlx::query("INSERT INTO tenant_removals (tenant, generation, service) VALUES ($1, $2, $3)")
                 .bind(tenant.as_str())
@@ -128,6 +192,7 @@ impl TenantRepository {
                 .execute(&mut **tx)
                 .await?;
         }
-        announce::tenancy(outbox, tx, Delete, tenant).await
+        announce::tenancy(outbox, tx, Delete, tenant).await?;
+        Ok(true)
     }
 }

@@ -222,11 +222,37 @@ impl UserRepository {
         Ok(())
     }
 
+    /// Makes a tenant without users. Tells whether there was none of this name.
+    pub(crate) async fn create_tenant(&self, mandate: &Mandate, tenant: &Tenant) -> Result<bool, UserError> {
+        let mut tx = self.sql.begin().await?;
+        lock_all(&mut tx, mandate).await?;
+        let made = self.tenants.found(&self.outbox, &mut tx, tenant).await?;
+        tx.commit().await?;
+        self.outbox.committed();
+        Ok(made)
+    }
+
+    /// Removes a tenant with all its users and their tokens. Tells whether there was one.
+    pub(crate) async fn remove_tenant(&self, mandate: &Mandate, tenant: &Tenant) -> Result<bool, UserError> {
+        let mut tx = self.sql.begin().await?;
+        lock_all(&mut tx, mandate).await?;
+        let users = sqlx::query("DELETE FROM users WHERE tenant = $1 RETURNING id")
+            .bind(tenant.as_str())
+            .fetch_all(&mut *tx)
+            .await?;
+        for user in ids(&users)? {
+            announce::revocation(&self.outbox, &mut tx, user, self.clock.now_ms()).await?;
+        }
+        let was_there = self.tenants.end(&self.outbox, &mut tx, tenant).await?;
+        tx.commit().await?;
+        self.outbox.committed();
+        Ok(was_there)
+    }
+
     /// The tenant of a user, who stays as he is until the transaction ends. So do the counts of all tenants: two
     /// users who change places must not wait for each other for ever.
     async fn lock(&self, tx: &mut Tx, mandate: &Mandate, id: i64) -> Result<Tenant, UserError> {
-        sqlx::query("UPDATE counters SET value = value WHERE name = 'users'").execute(&mut **tx).await?;
-        check(tx, mandate).await?;
+        lock_all(tx, mandate).await?;
         let row = sqlx::query("SELECT tenant FROM users WHERE id = $1")
             .bind(id)
             .fetch_optional(&mut **tx)
@@ -280,6 +306,12 @@ async fn place(
         _ => Standing::TenantAdmin,
     };
     Ok(Some((tenant, standing)))
+}
+
+/// Keeps all users and tenants as they are until the transaction ends, if the mandate still holds.
+async fn lock_all(tx: &mut Tx, mandate: &Mandate) -> Result<(), UserError> {
+    sqlx::query("UPDATE counters SET value = value WHERE name = 'users'").execute(&mut **tx).await?;
+    check(tx, mandate).await
 }
 
 /// Whether a mandate still is what it was when its request began. Call it with the counter of users locked: nobody changes
