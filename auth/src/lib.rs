@@ -32,7 +32,10 @@ use crate::{
     first_start::FirstStart,
     keys::KeyRing,
     passwords::Passwords,
-    storage::{AccessRepository, FirstStartRepository, KeyRepository, TenantRepository, UserRepository},
+    storage::{
+        AccessRepository, FirstStartRepository, GroupRepository, KeyRepository, PermissionRepository,
+        RelationRepository, Rights, TenantRepository, UserRepository,
+    },
 };
 
 /// Name of the service.
@@ -45,6 +48,9 @@ struct AppState {
     config: Arc<Config>,
     users: UserRepository,
     tenants: TenantRepository,
+    groups: GroupRepository,
+    permissions: PermissionRepository,
+    relations: RelationRepository,
     access: AccessCache,
     keys: KeyRing,
     passwords: Passwords,
@@ -89,11 +95,15 @@ impl Server {
             ready: engines.readiness.register("auth first start"),
             hash: None,
         };
+        let rights = Rights::new(sql.clone(), outbox.clone(), clock.clone());
         let users = UserRepository::new(sql, outbox, tenants.clone(), clock.clone());
         let state = AppState {
             config: Arc::new(config),
             users,
             tenants,
+            groups: GroupRepository::new(rights.clone()),
+            permissions: PermissionRepository::new(rights.clone()),
+            relations: RelationRepository::new(rights),
             access: access.clone(),
             keys,
             passwords,

@@ -15,7 +15,7 @@ use common::{
 use serde::Serialize;
 use sqlx::Row;
 
-use super::{Tx, UserError, announce, next_id};
+use super::{ChangeError, Tx, announce, next_id};
 
 /// Tenants and what is left of those that are gone. Cheap to clone.
 #[derive(Clone)]
@@ -84,7 +84,12 @@ impl TenantRepository {
 
     /// Counts a user in; with the first the tenant comes into being. The row is locked until the transaction ends, so of
     /// two first users one is the second.
-    pub(super) async fn join(&self, outbox: &Outbox, tx: &mut Tx, tenant: &Tenant) -> Result<(), UserError> {
+    pub(super) async fn join(
+        &self,
+        outbox: &Outbox,
+        tx: &mut Tx,
+        tenant: &Tenant,
+    ) -> Result<(), ChangeError> {
         let row = sqlx::query(
             "INSERT INTO tenants (name, users, generation) VALUES ($1, 1, 0)
              ON CONFLICT (name) DO UPDATE SET users = tenants.users + 1 RETURNING users",
@@ -97,7 +102,7 @@ impl TenantRepository {
         }
         let left = sqlx::query("SELECT service FROM tenant_removals WHERE tenant = $1").bind(tenant.as_str());
         if left.fetch_optional(&mut **tx).await?.is_some() {
-            return Err(UserError::TenantIsBeingRemoved);
+            return Err(ChangeError::TenantIsBeingRemoved);
         }
         let generation = next_id(tx, "tenants").await?;
         sqlx::query("UPDATE tenants SET generation = $1 WHERE name = $2")
