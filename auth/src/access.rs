@@ -19,8 +19,8 @@ use moka::sync::Cache;
 use tracing::warn;
 
 use crate::{
-    domain::decide::{Part, Pattern, Rule, Rules},
-    storage::{AccessRepository, Grant, Holder},
+    domain::decide::{Part, Pattern, Rules},
+    storage::{AccessRepository, Holder},
 };
 
 /// A user who holds tokens and permissions.
@@ -61,15 +61,15 @@ impl State {
     }
 }
 
-/// A change of what a user may do, from before its transaction begins until it is dropped.
+/// A change of what a user may do, or everybody, from before its transaction begins until it is dropped.
 pub(crate) struct Change {
     cache: AccessCache,
-    user: i64,
+    user: Option<i64>,
 }
 
 impl Drop for Change {
     fn drop(&mut self) {
-        self.cache.forget(Some(self.user));
+        self.cache.forget(self.user);
         self.cache.state().under_way -= 1;
     }
 }
@@ -107,8 +107,8 @@ impl AccessCache {
         Ok(Some(access))
     }
 
-    /// Announces a change that is about to be made.
-    pub(crate) fn change(&self, user: i64) -> Change {
+    /// Announces a change of a user, or of everybody, that is about to be made.
+    pub(crate) fn change(&self, user: Option<i64>) -> Change {
         self.state().under_way += 1;
         Change { cache: self.clone(), user }
     }
@@ -134,15 +134,7 @@ impl AccessCache {
 
     fn compile(&self, holder: Holder) -> Access {
         let Holder { tenant, generation, username, credential_key, grants } = holder;
-        let mut rules = Rules::default();
-        for Grant { path, method, effect, direct } in grants {
-            let rule = Rule {
-                effect,
-                method: self.pattern(Part::Method, &method),
-                path: self.pattern(Part::Path, &path),
-            };
-            if direct { &mut rules.direct } else { &mut rules.groups }.push(rule);
-        }
+        let rules = Rules::of(grants, |part, text| self.pattern(part, text));
         Access { tenant, generation, username, credential_key, rules }
     }
 

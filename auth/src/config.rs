@@ -13,6 +13,8 @@ pub struct Config {
     pub admin_password: SecretString,
     /// How long a token is good, in seconds.
     pub token_lifetime_s: i64,
+    /// How long a login may be extended by refreshing its token, in seconds.
+    pub session_lifetime_s: i64,
     /// First password of every new user; empty: generated for each.
     pub user_initial_password: SecretString,
     /// Whether whoever may manage users manages those of all tenants, as in dojot.
@@ -36,6 +38,11 @@ impl Config {
         anyhow::ensure!(
             (1..=Self::MAX_TOKEN_LIFETIME_S).contains(&self.token_lifetime_s),
             "auth.token_lifetime_s must be from 1 to {} (ten years)",
+            Self::MAX_TOKEN_LIFETIME_S
+        );
+        anyhow::ensure!(
+            (self.token_lifetime_s..=Self::MAX_TOKEN_LIFETIME_S).contains(&self.session_lifetime_s),
+            "auth.session_lifetime_s must be from auth.token_lifetime_s to {} (ten years)",
             Self::MAX_TOKEN_LIFETIME_S
         );
         anyhow::ensure!(

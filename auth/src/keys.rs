@@ -3,19 +3,21 @@
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use common::{clock::Clock, engine::sql::SqlError, http::Problem, wire::Claims};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use openssl::{error::ErrorStack, pkey::Private, rsa::Rsa};
+use openssl::{error::ErrorStack, rsa::Rsa};
 use serde::Serialize;
 use tokio::sync::Mutex;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
     domain::token::{ALGORITHM, TokenError, Unverified},
-    storage::{KeyRepository, StoredKey},
+    storage::{ChangeError, KeyRepository, Mandate, StoredKey},
 };
 
 const BITS: u32 = 2048;
@@ -54,6 +56,8 @@ pub(crate) struct PublishedKey {
 impl KeyRing {
     /// Tokens may name keys that nobody knows; the database is asked no more often than this for them.
     const READ_AGAIN_AFTER_MS: i64 = 1000;
+    /// How often keys of other instances are looked for.
+    const READ_EVERY: Duration = Duration::from_secs(60);
 
     pub(crate) fn new(repository: KeyRepository, clock: Clock) -> Self {
         Self(Arc::new(Inner { repository, clock, keys: RwLock::default(), read_at: Mutex::new(0) }))
@@ -63,13 +67,34 @@ impl KeyRing {
     pub(crate) async fn prepare(&self) -> anyhow::Result<()> {
         self.read().await?;
         if self.keys().signing.is_none() {
-            let created_ms = self.0.clock.now_ms();
-            let private_key = tokio::task::spawn_blocking(generate).await??;
-            let kid = Uuid::new_v4().simple().to_string();
-            self.0.repository.insert_first(&StoredKey { kid, private_key, created_ms }).await?;
+            let key = StoredKey::generate(&self.0.clock).await?;
+            self.0.repository.insert_first(&key).await?;
             self.read().await?;
         }
         Ok(())
+    }
+
+    /// Makes a new key, which signs from now on. Tokens of the former keys stay good for as long as they would have been.
+    /// Returns its name.
+    pub(crate) async fn rotate(&self, mandate: &Mandate) -> Result<String, ChangeError> {
+        let key = StoredKey::generate(&self.0.clock).await?;
+        self.0.repository.insert(mandate, &key).await?;
+        self.read().await?;
+        Ok(key.kid)
+    }
+
+    /// Takes over keys that other instances made, and forgets those that no good token is signed with. For ever.
+    pub(crate) async fn keep(self, token_lifetime_s: i64) {
+        /// An instance may sign with its former key for so long.
+        const LATE_MS: i64 = 2 * Self::READ_EVERY.as_millis() as i64;
+        loop {
+            tokio::time::sleep(Self::READ_EVERY).await;
+            let over_ms = self.0.clock.now_ms() - token_lifetime_s * 1000 - LATE_MS;
+            let kept = async { self.0.repository.forget(over_ms).await?; self.read().await };
+            if let Err(error) = kept.await {
+                warn!(%error, "signing keys cannot be read for the moment");
+            }
+        }
     }
 
     /// Signs a token.
@@ -158,7 +183,12 @@ fn is_signed(token: &str, key: &DecodingKey) -> bool {
     jsonwebtoken::decode::<Claims>(token, key, &validation).is_ok()
 }
 
-fn generate() -> Result<Vec<u8>, ErrorStack> {
-    let key: Rsa<Private> = Rsa::generate(BITS)?;
-    key.private_key_to_der()
+impl StoredKey {
+    async fn generate(clock: &Clock) -> Result<Self, SqlError> {
+        let generated = tokio::task::spawn_blocking(|| Rsa::generate(BITS)?.private_key_to_der()).await;
+        let failed = |error: String| SqlError::Failed(sqlx::Error::Protocol(error));
+        let private_key =
+            generated.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
+        Ok(Self { kid: Uuid::new_v4().simple().to_string(), private_key, created_ms: clock.now_ms() })
+    }
 }

@@ -32,7 +32,10 @@ use crate::{
     first_start::FirstStart,
     keys::KeyRing,
     passwords::Passwords,
-    storage::{AccessRepository, FirstStartRepository, KeyRepository, TenantRepository, UserRepository},
+    storage::{
+        AccessRepository, FirstStartRepository, GroupRepository, KeyRepository, PermissionRepository,
+        RelationRepository, Rights, TenantChanges, TenantRepository, UserRepository,
+    },
 };
 
 /// Name of the service.
@@ -45,6 +48,10 @@ struct AppState {
     config: Arc<Config>,
     users: UserRepository,
     tenants: TenantRepository,
+    tenant_changes: TenantChanges,
+    groups: GroupRepository,
+    permissions: PermissionRepository,
+    relations: RelationRepository,
     access: AccessCache,
     keys: KeyRing,
     passwords: Passwords,
@@ -56,6 +63,8 @@ pub struct Server {
     http: HttpServer,
     router: Router,
     access: AccessCache,
+    keys: KeyRing,
+    token_lifetime_s: i64,
     topics: Topics,
     first_start: FirstStart,
     engines: Engines,
@@ -72,7 +81,8 @@ impl Server {
         let topics = Topics::new(engines.client.clone(), SERVICE);
         let outbox = Outbox::start(sql.clone(), engines.log.clone(), topics.clone(), clock.clone(), shutdown);
         let access = AccessCache::new(AccessRepository::new(sql.clone()), config.access_cache_s);
-        let keys = KeyRing::new(KeyRepository::new(sql.clone()), clock.clone());
+        let rights = Rights::new(sql.clone(), outbox.clone(), clock.clone());
+        let keys = KeyRing::new(KeyRepository::new(rights.clone()), clock.clone());
         let passwords = Passwords::new(config.password_queue, Duration::from_secs(config.password_wait_s));
         let tenants = TenantRepository::new(sql.clone(), &config.removal_confirmed_by);
         let first_start = FirstStart {
@@ -90,12 +100,17 @@ impl Server {
             hash: None,
         };
         let users = UserRepository::new(sql, outbox, tenants.clone(), clock.clone());
+        let token_lifetime_s = config.token_lifetime_s;
         let state = AppState {
             config: Arc::new(config),
             users,
+            tenant_changes: TenantChanges::new(rights.clone(), tenants.clone()),
             tenants,
+            groups: GroupRepository::new(rights.clone()),
+            permissions: PermissionRepository::new(rights.clone()),
+            relations: RelationRepository::new(rights),
             access: access.clone(),
-            keys,
+            keys: keys.clone(),
             passwords,
             clock: clock.clone(),
         };
@@ -107,7 +122,7 @@ impl Server {
             settings: engines.http,
         };
         let router = layers.wrap(router::router(state));
-        Ok(Self { http, router, access, topics, first_start, engines })
+        Ok(Self { http, router, access, keys, token_lifetime_s, topics, first_start, engines })
     }
 
     /// The bound address.
@@ -127,6 +142,10 @@ impl Server {
     pub async fn run(self) {
         let shutdown = self.engines.shutdown.clone();
         self.access.follow(&self.engines, self.topics);
+        let (keys, stop) = (self.keys.keep(self.token_lifetime_s), shutdown.clone());
+        shutdown.spawn("signing keys", async move {
+            stop.unless_requested(keys).await;
+        });
         let (first_start, stop) = (self.first_start, shutdown.clone());
         shutdown.spawn("first start", async move {
             stop.unless_requested(first_start.run()).await;

@@ -7,7 +7,7 @@ use axum::{
 
 use crate::{
     AppState,
-    handlers::{jwks, login, pdp, tenant, user},
+    handlers::{group, jwks, login, pdp, permission, relation, report, tenant, user},
 };
 
 pub(crate) fn router(state: AppState) -> Router {
@@ -15,9 +15,41 @@ pub(crate) fn router(state: AppState) -> Router {
         // Public: the gateway asks for no token.
         .route("/", post(login::log_in))
         .both("/.well-known/jwks.json", get(jwks::list_keys))
+        .both("/refresh", post(login::refresh))
         // Users, for callers whom the gateway has verified and permitted.
         .both("/user", get(user::list_users).post(user::create_user))
         .both("/user/{user}", get(user::get_user).put(user::update_user).delete(user::delete_user))
+        // The platform: tenants and signing keys, for such callers too.
+        .both("/tenants", get(tenant::overview).post(tenant::create_tenant))
+        .both("/tenants/{tenant}", get(tenant::get_tenant).delete(tenant::remove_tenant))
+        .both("/keys", post(jwks::rotate))
+        // Policy administration, for such callers too.
+        .both("/pap/permission", get(permission::list_permissions).post(permission::create_permission))
+        .both(
+            "/pap/permission/{permission}",
+            get(permission::get_permission)
+                .put(permission::update_permission)
+                .delete(permission::delete_permission),
+        )
+        .both("/pap/group", get(group::list_groups).post(group::create_group))
+        .both(
+            "/pap/group/{group}",
+            get(group::get_group).put(group::update_group).delete(group::delete_group),
+        )
+        .both("/pap/usergroup/{user}/{group}", post(relation::join_group).delete(relation::leave_group))
+        .both(
+            "/pap/grouppermissions/{group}/{permission}",
+            post(relation::give_group_permission).delete(relation::take_group_permission),
+        )
+        .both(
+            "/pap/userpermissions/{user}/{permission}",
+            post(relation::give_user_permission).delete(relation::take_user_permission),
+        )
+        .both("/pap/user/{user}/directpermissions", get(report::list_direct_permissions))
+        .both("/pap/user/{user}/allpermissions", get(report::list_all_permissions))
+        .both("/pap/user/{user}/groups", get(report::list_groups_of_user))
+        .both("/pap/group/{group}/permissions", get(report::list_permissions_of_group))
+        .both("/pap/group/{group}/users", get(report::list_users_of_group))
         // Between our own services.
         .both("/pdp", post(pdp::decide))
         .both("/admin/tenants", get(tenant::list_tenants))

@@ -166,13 +166,13 @@ impl Revocations {
 
     fn take_over(&self, record: &Record, at_ms: i64, report: &impl Fn(Revoked)) {
         match serde_json::from_slice(&record.value) {
-            Ok(Revocation { user_id: Some(user_id), .. }) => {
+            Ok(Revocation { user_id: Some(user_id), keeps_tokens: false, .. }) => {
                 let revoked = Revoked { user_id, at_ms };
                 self.remember(revoked);
                 report(revoked);
             }
             // Permissions and groups are asked for when something is given, at the gateway.
-            Ok(Revocation { user_id: None, .. }) => {}
+            Ok(_) => {}
             Err(error) => {
                 warn!(topic = %record.topic, offset = record.offset, %error, "not a revocation");
             }

@@ -45,6 +45,11 @@ impl Pattern {
     /// Largest compiled size, so that `(.{200}){200}` does not eat the memory.
     const MAX_BYTES: usize = 1 << 20;
 
+    /// Whether a text can be a pattern: a regular expression that takes linear time and little memory.
+    pub(crate) fn is_valid(text: &str) -> bool {
+        [Part::Path, Part::Method].into_iter().all(|part| Self::compile(part, text).0.is_some())
+    }
+
     pub(crate) fn compile(part: Part, text: &str) -> Self {
         // The text is compiled alone first: `a)|(b` must not become valid through our parentheses.
         let compiled = build(text).and_then(|_| match part {
@@ -57,6 +62,16 @@ impl Pattern {
 
 fn build(text: &str) -> Option<Regex> {
     RegexBuilder::new(text).size_limit(Pattern::MAX_BYTES).nest_limit(50).build().ok()
+}
+
+/// A permission of a user, as it is stored.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    pub(crate) path: String,
+    pub(crate) method: String,
+    pub(crate) effect: Effect,
+    /// Given to the user directly, not through a group.
+    pub(crate) direct: bool,
 }
 
 /// One permission of a user.
@@ -87,6 +102,34 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
+    /// The rules that permissions make; `pattern` compiles, or knows what was compiled before.
+    pub(crate) fn of(grants: Vec<Grant>, pattern: impl Fn(Part, &str) -> Pattern) -> Self {
+        let mut rules = Self::default();
+        for Grant { path, method, effect, direct } in grants {
+            let rule =
+                Rule { effect, method: pattern(Part::Method, &method), path: pattern(Part::Path, &path) };
+            if direct { &mut rules.direct } else { &mut rules.groups }.push(rule);
+        }
+        rules
+    }
+
+    /// Whether users, groups and permissions can still be managed by who has these rules.
+    pub(crate) fn may_administer(&self) -> bool {
+        const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
+        const PATHS: [&str; 8] = [
+            "/auth/user/",
+            "/auth/user/admin/",
+            "/auth/pap/permission/",
+            "/auth/pap/group/",
+            "/auth/pap/usergroup/admin/admin/",
+            "/auth/pap/userpermissions/admin/all_all/",
+            "/auth/pap/grouppermissions/user/all_all/",
+            "/auth/pap/user/admin/groups/",
+        ];
+        let permits = |method| PATHS.iter().all(|path| self.decide(method, path) == Effect::Permit);
+        METHODS.into_iter().all(permits)
+    }
+
     /// Decides: the user's own permissions, then those of the groups, and no when none of them applies.
     pub(crate) fn decide(&self, action: &str, resource: &str) -> Effect {
         strongest(&self.direct, action, resource)
@@ -189,6 +232,22 @@ mod tests {
         ];
         for (name, direct, groups, action, resource, expected) in cases {
             assert_eq!(rules(direct, groups).decide(action, resource).as_str(), *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn who_may_administer() {
+        const ALL: (&str, &str, &str) = ("permit", "(.*)", "/(.*)");
+        assert!(of_group(0).may_administer());
+        assert!(!of_group(1).may_administer());
+        for (direct, groups, expected) in [
+            (vec![("deny", "GET", "/device")], vec![ALL], true),
+            (vec![("deny", "PUT", "/auth/pap")], vec![ALL], false),
+            (vec![("deny", "(.*)", "/(.*)")], vec![ALL], false),
+            (vec![], vec![ALL, ("deny", "DELETE", "/auth/user/(.*)")], false),
+            (vec![ALL], vec![("deny", "(.*)", "/(.*)")], true),
+        ] {
+            assert_eq!(rules(&direct, &groups).may_administer(), expected, "{direct:?} {groups:?}");
         }
     }
 

@@ -2,6 +2,10 @@
 
 pub(crate) mod bootstrap;
 pub(crate) mod decide;
+pub(crate) mod fields;
+pub(crate) mod group;
+pub(crate) mod permission;
+pub(crate) mod power;
 pub(crate) mod secret;
 pub(crate) mod token;
 pub(crate) mod turns;

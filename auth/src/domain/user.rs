@@ -6,6 +6,8 @@ use common::wire::Tenant;
 use regex::Regex;
 use serde_json::{Map, Value};
 
+use super::fields::{at_most, fields, text};
+
 /// A user as it is stored, without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User {
@@ -27,9 +29,11 @@ pub(crate) enum Reference {
 }
 
 impl Reference {
-    /// What reads as an integer is always an identifier.
-    pub(crate) fn parse(text: &str) -> Self {
-        text.parse().map_or_else(|_| Self::Name(text.to_owned()), Self::Id)
+    /// What reads as an integer is always an identifier. `None` when nothing can have this name: PostgreSQL does not even
+    /// take it as a question.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let name = || (!text.contains('\0')).then(|| Self::Name(text.to_owned()));
+        text.parse().map(Self::Id).ok().or_else(name)
     }
 }
 
@@ -159,30 +163,10 @@ fn profile(fields: &Map<String, Value>) -> Result<(String, Vec<Value>), String> 
 /// A group as a body names it: by name, or by identifier as a text or a number.
 pub(crate) fn group_name(group: &Value) -> Option<String> {
     match group {
-        Value::String(name) => Some(name.clone()),
+        Value::String(name) if !name.contains('\0') => Some(name.clone()),
         Value::Number(id) => id.as_i64().map(|id| id.to_string()),
         _ => None,
     }
-}
-
-/// The members of a body; a body that is no object has none.
-fn fields(body: &Value) -> &Map<String, Value> {
-    static NONE: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
-    body.as_object().unwrap_or(&NONE)
-}
-
-fn text(fields: &Map<String, Value>, key: &str, missing: &str, invalid: &str) -> Result<String, String> {
-    match fields.get(key) {
-        None | Some(Value::Null) => Err(missing.to_owned()),
-        Some(Value::String(text)) if text.is_empty() => Err(missing.to_owned()),
-        // PostgreSQL takes every text but this one.
-        Some(Value::String(text)) if !text.contains('\0') => Ok(text.clone()),
-        Some(_) => Err(invalid.to_owned()),
-    }
-}
-
-fn at_most(characters: usize, text: &str, message: &str) -> Result<(), String> {
-    if text.chars().count() > characters { Err(message.to_owned()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -237,6 +221,7 @@ mod tests {
             ("profile", json!([]), "Missing profile"),
             ("profile", long(31), "Profile name too long"),
             ("profile", json!({"a": 1}), "Invalid profile"),
+            ("profile", json!(["user", "a\0"]), "Invalid profile"),
         ];
         for (key, value, expected) in cases {
             let refused = NewUser::parse(&with(key, value.clone())).unwrap_err();
@@ -274,8 +259,9 @@ mod tests {
 
     #[test]
     fn an_integer_is_an_identifier() {
-        assert_eq!(Reference::parse("12"), Reference::Id(12));
-        assert_eq!(Reference::parse("joao"), Reference::Name("joao".to_owned()));
-        assert_eq!(Reference::parse("1x"), Reference::Name("1x".to_owned()));
+        assert_eq!(Reference::parse("12"), Some(Reference::Id(12)));
+        assert_eq!(Reference::parse("joao"), Some(Reference::Name("joao".to_owned())));
+        assert_eq!(Reference::parse("1x"), Some(Reference::Name("1x".to_owned())));
+        assert_eq!(Reference::parse("a\0"), None);
     }
 }

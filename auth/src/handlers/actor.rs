@@ -1,26 +1,19 @@
-//! Who manages users, and whose.
+//! Who manages users and rights, and whose.
 
 use axum::{
     extract::{FromRef, FromRequestParts},
     http::{StatusCode, request::Parts},
 };
-use common::http::{Caller, Problem, caller::CallerKind};
+use common::http::{Caller, Problem, caller::CallerKind, server::RequestId};
 
 use crate::{
     AppState,
-    domain::{bootstrap::ADMIN_GROUP_ID, user::Scope},
+    domain::user::Scope,
     storage::{Mandate, Standing, UserRepository},
 };
 
 /// A verified caller with what this service knows about him.
 pub(crate) struct Actor(pub(super) Mandate);
-
-impl Actor {
-    /// Whether the caller may put others into a group: only who is in the group `admin` may make more of them.
-    pub(super) fn may_give(&self, group: i64) -> bool {
-        group != ADMIN_GROUP_ID || self.0.standing != Standing::Ordinary
-    }
-}
 
 impl FromRequestParts<AppState> for Actor {
     type Rejection = Problem;
@@ -40,7 +33,8 @@ impl FromRequestParts<AppState> for Actor {
         } else {
             Scope::Only(caller.tenant.clone())
         };
-        let Caller { tenant, user_id, .. } = caller;
-        Ok(Self(Mandate { user_id, tenant, standing, scope, is_service }))
+        let request_id = parts.extensions.get().map(|id: &RequestId| id.as_str().to_owned());
+        let Caller { tenant, user, user_id, .. } = caller;
+        Ok(Self(Mandate { user_id, user, tenant, standing, scope, is_service, request_id }))
     }
 }

@@ -3,13 +3,27 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderName, header},
+    http::{HeaderName, StatusCode, header},
 };
+use common::http::Problem;
 use serde_json::{Value, json};
 
-use crate::keys::KeyRing;
+use super::{actor::Actor, changed};
+use crate::{keys::KeyRing, storage::ChangeError};
 
 /// Publishes the keys that verify tokens (RFC 7517).
 pub(crate) async fn list_keys(State(keys): State<KeyRing>) -> ([(HeaderName, &'static str); 1], Json<Value>) {
     ([(header::CACHE_CONTROL, "public, max-age=300")], Json(json!({ "keys": keys.published() })))
+}
+
+/// Makes a new key that signs from now on; nobody is logged out. Answers its name.
+pub(crate) async fn rotate(Actor(mandate): Actor, State(keys): State<KeyRing>) -> Result<Json<Value>, Problem> {
+    let kid = keys.rotate(&mandate).await.map_err(|error| match error {
+        ChangeError::TooMany => Problem::new(
+            StatusCode::CONFLICT,
+            "The keys that are kept are still needed by tokens that they have signed; try again when some have expired",
+        ),
+        other => changed(other, |_| ""),
+    })?;
+    Ok(Json(json!({ "message": "ok", "status": 200, "kid": kid })))
 }

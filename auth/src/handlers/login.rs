@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+};
 use common::{clock::Clock, engine::sql::SqlError, http::Problem, wire::Claims};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{body::Document, client::ClientAddress};
+use super::{body::Document, client::ClientAddress, pdp};
 use crate::{
+    access::AccessCache,
     admission::Asker,
     config::Config,
+    domain::token::TokenError,
     keys::KeyRing,
     passwords::Passwords,
     storage::{Credentials, UserRepository},
@@ -48,6 +54,42 @@ pub(crate) async fn log_in(
     Ok(Json(json!({ "jwt": token })))
 }
 
+/// Gives a new token for one that is still good, until the session that began with the login is over.
+pub(crate) async fn refresh(
+    State(users): State<UserRepository>,
+    State(access): State<AccessCache>,
+    State(keys): State<KeyRing>,
+    State(clock): State<Clock>,
+    State(config): State<Arc<Config>>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Problem> {
+    let token = bearer(&headers).ok_or_else(|| Problem::new(StatusCode::UNAUTHORIZED, "Unauthorized"))?;
+    let (old, holder) = pdp::holder(&keys, &access, &clock, token, true).await?;
+    let began_s = old.auth_time.unwrap_or(old.iat);
+    let (now_s, ends_s) = (clock.now_s(), began_s.saturating_add(config.session_lifetime_s));
+    if now_s >= ends_s {
+        return Err(refuse(StatusCode::UNAUTHORIZED, "session expired"));
+    }
+    let user = users.credentials(&holder.username).await.map_err(database_down)?;
+    // Who lost the tokens since they were looked at has another key by now.
+    let user = user.filter(|user| user.id == old.userid && user.credential_key == old.iss);
+    let user = user.ok_or(TokenError::UnknownIssuer)?;
+    let groups = users.groups_of(user.id).await.map_err(database_down)?;
+    let mut new = claims(user, groups, now_s, config.token_lifetime_s);
+    new.exp = new.exp.min(ends_s);
+    new.auth_time = Some(began_s);
+    count("refreshed");
+    Ok(Json(json!({ "jwt": keys.sign(&new)? })))
+}
+
+/// The token of the one `Authorization` header.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
 fn read(body: &Value) -> Result<(String, SecretString), Problem> {
     let username = match body.get("username") {
         None | Some(Value::Null) => return Err(Problem::bad_request("missing username")),
@@ -74,6 +116,7 @@ fn claims(user: Credentials, groups: Vec<i64>, now_s: i64, lifetime_s: i64) -> C
         jti: Uuid::new_v4().simple().to_string(),
         service: user.tenant.to_string(),
         username: user.username,
+        auth_time: None,
     }
 }
 

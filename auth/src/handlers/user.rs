@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{actor::Actor, body::Document, done, tenant::wait_until_free};
+use super::{actor::Actor, body::Document, changed, done, tenant::wait_until_free};
 use crate::{
     access::AccessCache,
     config::{Config, unless_empty},
@@ -22,12 +22,12 @@ use crate::{
         user::{Details, NewUser, Reference, User},
     },
     passwords::Passwords,
-    storage::{TenantRepository, UserError, UserRepository},
+    storage::{ChangeError, TenantRepository, Thing, UserRepository},
 };
 
 /// A user as clients see it: every value is a text.
 #[derive(Debug, Serialize)]
-struct UserOut {
+pub(super) struct UserOut {
     id: String,
     name: String,
     username: String,
@@ -98,8 +98,7 @@ pub(crate) async fn create_user(
     let fixed = unless_empty(&config.user_initial_password);
     let password = fixed.clone().unwrap_or_else(|| SecretString::from(readable_password()));
     let hash = passwords.hash(password.clone(), actor.0.tenant.as_str()).await?;
-    let may_join = |group| actor.may_give(group);
-    let (user, joined, not_joined) = users.insert(&actor.0, new, hash, may_join).await.map_err(&in_use)?;
+    let (user, joined, not_joined) = users.insert(&actor.0, new, hash).await.map_err(&in_use)?;
     let mut answer = json!({
         "user": UserOut::from(user),
         "groups": joined,
@@ -137,7 +136,7 @@ pub(crate) async fn update_user(
         }
         wait_until_free(&tenants, &to.tenant).await?;
     }
-    let _change = access.change(user.id);
+    let _change = access.change(Some(user.id));
     users.update(&actor.0, user.id, &to).await.map_err(problem)?;
     Ok(done("ok"))
 }
@@ -156,38 +155,34 @@ pub(crate) async fn delete_user(
     if user.username == ADMIN {
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Can't delete the admin user"));
     }
-    let _change = access.change(user.id);
+    let _change = access.change(Some(user.id));
     users.delete(&actor.0, user.id).await.map_err(problem)?;
     Ok(done("User removed"))
 }
 
-async fn lookup(users: &UserRepository, actor: &Actor, user: &str) -> Result<User, Problem> {
-    // No user name has a NUL, and PostgreSQL does not take it.
-    if user.contains('\0') {
-        return Err(problem(UserError::Unknown));
-    }
-    let found = users.find(&actor.0.scope, &Reference::parse(user)).await?;
-    found.ok_or_else(|| problem(UserError::Unknown))
+/// The user whom a path names, if the caller may see him.
+pub(super) async fn lookup(users: &UserRepository, actor: &Actor, user: &str) -> Result<User, Problem> {
+    let found = match Reference::parse(user) {
+        Some(who) => users.find(&actor.0.scope, &who).await?,
+        None => None,
+    };
+    found.ok_or_else(|| problem(ChangeError::Unknown(Thing::User)))
 }
 
 /// Says which of the two is in use, as `POST /user` does.
-fn in_use(username: &str, email: &str) -> impl Fn(UserError) -> Problem + use<> {
+fn in_use(username: &str, email: &str) -> impl Fn(ChangeError) -> Problem + use<> {
     let username = format!("Username {username} is in use.");
     let email = format!("E-mail {email} is in use.");
     move |error| match error {
-        UserError::UsernameTaken => Problem::bad_request(username.clone()),
-        UserError::EmailTaken => Problem::bad_request(email.clone()),
+        ChangeError::UsernameTaken => Problem::bad_request(username.clone()),
+        ChangeError::EmailTaken => Problem::bad_request(email.clone()),
         other => problem(other),
     }
 }
 
-fn problem(error: UserError) -> Problem {
+fn problem(error: ChangeError) -> Problem {
     match error {
-        UserError::Unknown => Problem::not_found("Unknown user id"),
-        UserError::EmailTaken => Problem::bad_request("email already in use"),
-        UserError::UsernameTaken => Problem::bad_request("username already in use"),
-        UserError::MandateEnded => Problem::new(StatusCode::UNAUTHORIZED, "AuthenticationError"),
-        UserError::TenantIsBeingRemoved => Problem::unavailable("the former tenant is still being removed"),
-        UserError::Storage(error) => error.into(),
+        ChangeError::EmailTaken => Problem::bad_request("email already in use"),
+        other => changed(other, |_| "Unknown user id"),
     }
 }

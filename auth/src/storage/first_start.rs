@@ -6,7 +6,7 @@ use common::{
     wire::Tenant,
 };
 
-use super::{TenantRepository, Tx, UserError, next_id, unreadable, users::insert_row};
+use super::{ChangeError, TenantRepository, Tx, next_id, unreadable, users::insert_row};
 use crate::domain::{
     bootstrap::{ADMIN, ADMIN_GROUP, ADMIN_GROUP_ID, GROUP_PERMISSIONS, GROUPS, PERMISSIONS},
     user::User,
@@ -50,7 +50,7 @@ impl FirstStartRepository {
     }
 
     /// Writes groups, permissions and the first user, unless another instance has.
-    pub(crate) async fn run(&self, password_hash: &str) -> Result<(), UserError> {
+    pub(crate) async fn run(&self, password_hash: &str) -> Result<(), ChangeError> {
         let mut tx = self.sql.begin().await?;
         // Of two instances that start together the second waits here until the first has committed.
         let mine = sqlx::query(
@@ -71,7 +71,7 @@ impl FirstStartRepository {
         Ok(())
     }
 
-    async fn insert_admin(&self, tx: &mut Tx, now: i64, password_hash: &str) -> Result<(), UserError> {
+    async fn insert_admin(&self, tx: &mut Tx, now: i64, password_hash: &str) -> Result<(), ChangeError> {
         let admin = User {
             id: next_id(tx, "users").await?,
             username: ADMIN.to_owned(),

@@ -15,7 +15,7 @@ use common::{
 use serde::Serialize;
 use sqlx::{Row, any::AnyRow};
 
-use super::{Tx, UserError, announce, next_id};
+use super::{ChangeError, Tx, announce, next_id};
 use crate::domain::user::Scope;
 
 /// Tenants and what is left of those that are gone. Cheap to clone.
@@ -113,7 +113,12 @@ impl TenantRepository {
 
     /// Counts a user in; with the first the tenant comes into being. The row is locked until the transaction ends, so of
     /// two first users one is the second.
-    pub(super) async fn join(&self, outbox: &Outbox, tx: &mut Tx, tenant: &Tenant) -> Result<(), UserError> {
+    pub(super) async fn join(
+        &self,
+        outbox: &Outbox,
+        tx: &mut Tx,
+        tenant: &Tenant,
+    ) -> Result<(), ChangeError> {
         let row = sqlx::query(
             "INSERT INTO tenants (name, users, stays, generation) VALUES ($1, 1, 0, 0)
              ON CONFLICT (name) DO UPDATE SET users = tenants.users + 1 RETURNING generation",
@@ -133,7 +138,7 @@ impl TenantRepository {
         outbox: &Outbox,
         tx: &mut Tx,
         tenant: &Tenant,
-    ) -> Result<bool, UserError> {
+    ) -> Result<bool, ChangeError> {
         let made = sqlx::query(
             "INSERT INTO tenants (name, users, stays, generation) VALUES ($1, 0, 1, 0) ON CONFLICT DO NOTHING",
         )
@@ -148,10 +153,10 @@ impl TenantRepository {
     }
 
     /// Gives a new tenant its generation and announces it, unless one of its name is still being removed.
-    async fn begin(&self, outbox: &Outbox, tx: &mut Tx, tenant: &Tenant) -> Result<(), UserError> {
+    async fn begin(&self, outbox: &Outbox, tx: &mut Tx, tenant: &Tenant) -> Result<(), ChangeError> {
         let left = sqlx::query("SELECT service FROM tenant_removals WHERE tenant = $1").bind(tenant.as_str());
         if left.fetch_optional(&mut **tx).await?.is_some() {
-            return Err(UserError::TenantIsBeingRemoved);
+            return Err(ChangeError::TenantIsBeingRemoved);
         }
         let generation = next_id(tx, "tenants").await?;
         sqlx::query("UPDATE tenants SET generation = $1 WHERE name = $2")

@@ -3,63 +3,24 @@
 use common::{
     clock::Clock,
     engine::{Sql, outbox::Outbox, sql::SqlError},
-    wire::Tenant,
+    wire::{
+        Tenant,
+        event::audit::{AuditAction, AuditSubject},
+    },
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{Row, any::AnyRow};
 
-use super::{TenantRepository, Tx, announce, ids, next_id, unreadable};
+use super::{
+    ChangeError, Mandate, Standing, TenantRepository, Thing, Tx, announce, ids,
+    mandate::{check, is_admin, lock, may_give_group, place, power, stakes_of_user},
+    next_id, tenant_of,
+};
 use crate::domain::{
-    bootstrap::{ADMIN, ADMIN_GROUP_ID},
+    power::Power,
     secret::credential_key,
     user::{Details, NewUser, Reference, Scope, User, group_name},
 };
-
-/// Why a user was not stored.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum UserError {
-    #[error("the user name is in use")]
-    UsernameTaken,
-    #[error("the e-mail address is in use")]
-    EmailTaken,
-    #[error("there is no such user")]
-    Unknown,
-    #[error("a former tenant of this name is still being removed")]
-    TenantIsBeingRemoved,
-    /// Who asks was removed, moved or lost power since the request began.
-    #[error("who asks may not do this any more")]
-    MandateEnded,
-    #[error(transparent)]
-    Storage(SqlError),
-}
-
-impl From<SqlError> for UserError {
-    fn from(error: SqlError) -> Self {
-        match &error {
-            SqlError::Constraint { constraint } if constraint.contains("email") => Self::EmailTaken,
-            SqlError::Constraint { constraint } if constraint.contains("username") => Self::UsernameTaken,
-            _ => Self::Storage(error),
-        }
-    }
-}
-
-impl From<sqlx::Error> for UserError {
-    fn from(error: sqlx::Error) -> Self {
-        SqlError::from(error).into()
-    }
-}
-
-/// On whose behalf users are changed, and how far that reaches. What it says is compared with the database in the transaction
-/// that makes the change: who was removed while his request was on its way changes nothing.
-#[derive(Debug, Clone)]
-pub(crate) struct Mandate {
-    pub(crate) user_id: i64,
-    pub(crate) tenant: Tenant,
-    pub(crate) standing: Standing,
-    pub(crate) scope: Scope,
-    /// One of our own services: there is no user to look for.
-    pub(crate) is_service: bool,
-}
 
 /// What a login checks and puts into the token.
 pub(crate) struct Credentials {
@@ -118,7 +79,7 @@ impl UserRepository {
     }
 
     /// Whether another user has this user name or e-mail address.
-    pub(crate) async fn check_free(&self, username: &str, email: &str) -> Result<(), UserError> {
+    pub(crate) async fn check_free(&self, username: &str, email: &str) -> Result<(), ChangeError> {
         let taken = sqlx::query("SELECT username FROM users WHERE username = $1 OR LOWER(email) = LOWER($2)")
             .bind(username)
             .bind(email)
@@ -128,7 +89,7 @@ impl UserRepository {
             return Ok(());
         }
         let has_name = |row: &AnyRow| row.try_get::<String, _>(0).is_ok_and(|taken| taken == username);
-        Err(if taken.iter().any(has_name) { UserError::UsernameTaken } else { UserError::EmailTaken })
+        Err(if taken.iter().any(has_name) { ChangeError::UsernameTaken } else { ChangeError::EmailTaken })
     }
 
     /// What belongs to a login name.
@@ -142,7 +103,7 @@ impl UserRepository {
         let Some(row) = row else { return Ok(None) };
         Ok(Some(Credentials {
             id: row.try_get("id")?,
-            tenant: tenant(&row)?,
+            tenant: tenant_of(&row)?,
             username: row.try_get("username")?,
             profile: row.try_get("profile")?,
             credential_key: row.try_get("credential_key")?,
@@ -165,15 +126,14 @@ impl UserRepository {
         Ok(place.map_or(Standing::Ordinary, |(_, standing)| standing))
     }
 
-    /// Stores a user, who joins the groups that exist and that `may_join` allows. Returns the user and, as they were
-    /// sent, the groups that were joined and the others.
+    /// Stores a user, who joins those of the groups that exist and that the caller may give. Returns the user and, as they
+    /// were sent, the groups that were joined and the others.
     pub(crate) async fn insert(
         &self,
         mandate: &Mandate,
         new: NewUser,
         password_hash: String,
-        may_join: impl Fn(i64) -> bool,
-    ) -> Result<(User, Vec<Value>, Vec<Value>), UserError> {
+    ) -> Result<(User, Vec<Value>, Vec<Value>), ChangeError> {
         let mut tx = self.sql.begin().await?;
         let NewUser { username, details: Details { tenant, email, name }, profile, groups } = new;
         let created_ms = self.clock.now_ms();
@@ -182,17 +142,22 @@ impl UserRepository {
         let created_by = mandate.user_id;
         let user = User { id, username, name, tenant, email, profile, created_ms, created_by };
         insert_row(&mut tx, &user, &password_hash).await?;
-        let (joined, not_joined) = join(&mut tx, id, groups, may_join).await?;
+        let (joined, not_joined) = join(&mut tx, mandate, id, groups).await?;
         self.tenants.join(&self.outbox, &mut tx, &user.tenant).await?;
+        let detail = json!({ "groups": joined });
+        self.audit(&mut tx, mandate, AuditAction::UserCreate, &user, detail).await?;
         tx.commit().await?;
         self.outbox.committed();
         Ok((user, joined, not_joined))
     }
 
     /// Changes a user. The tokens of a user who moves to another tenant end.
-    pub(crate) async fn update(&self, mandate: &Mandate, id: i64, to: &Details) -> Result<(), UserError> {
+    pub(crate) async fn update(&self, mandate: &Mandate, id: i64, to: &Details) -> Result<(), ChangeError> {
         let mut tx = self.sql.begin().await?;
-        let from = self.lock(&mut tx, mandate, id).await?;
+        let user = self.lock(&mut tx, mandate, id).await?;
+        if !to.email.eq_ignore_ascii_case(&user.email) {
+            may_readdress(&mut tx, mandate, id).await?;
+        }
         sqlx::query("UPDATE users SET name = $1, email = $2, tenant = $3 WHERE id = $4")
             .bind(&to.name)
             .bind(&to.email)
@@ -200,130 +165,111 @@ impl UserRepository {
             .bind(id)
             .execute(&mut *tx)
             .await?;
-        if from != to.tenant {
+        if user.tenant != to.tenant {
             self.revoke(&mut tx, id).await?;
-            self.tenants.leave(&self.outbox, &mut tx, &from).await?;
+            self.tenants.leave(&self.outbox, &mut tx, &user.tenant).await?;
             self.tenants.join(&self.outbox, &mut tx, &to.tenant).await?;
         }
+        let detail = json!({ "name": to.name, "email": to.email, "tenant": to.tenant });
+        self.audit(&mut tx, mandate, AuditAction::UserUpdate, &user, detail).await?;
         tx.commit().await?;
         self.outbox.committed();
         Ok(())
     }
 
     /// Removes a user with all tokens.
-    pub(crate) async fn delete(&self, mandate: &Mandate, id: i64) -> Result<(), UserError> {
+    pub(crate) async fn delete(&self, mandate: &Mandate, id: i64) -> Result<(), ChangeError> {
         let mut tx = self.sql.begin().await?;
-        let tenant = self.lock(&mut tx, mandate, id).await?;
+        let user = self.lock(&mut tx, mandate, id).await?;
         sqlx::query("DELETE FROM users WHERE id = $1").bind(id).execute(&mut *tx).await?;
-        announce::revocation(&self.outbox, &mut tx, id, self.clock.now_ms()).await?;
-        self.tenants.leave(&self.outbox, &mut tx, &tenant).await?;
+        announce::tokens_ended(&self.outbox, &mut tx, id, self.clock.now_ms()).await?;
+        self.tenants.leave(&self.outbox, &mut tx, &user.tenant).await?;
+        self.audit(&mut tx, mandate, AuditAction::UserRemove, &user, Value::Null).await?;
         tx.commit().await?;
         self.outbox.committed();
         Ok(())
     }
 
-    /// Makes a tenant without users. Tells whether there was none of this name.
-    pub(crate) async fn create_tenant(&self, mandate: &Mandate, tenant: &Tenant) -> Result<bool, UserError> {
-        let mut tx = self.sql.begin().await?;
-        lock_all(&mut tx, mandate).await?;
-        let made = self.tenants.found(&self.outbox, &mut tx, tenant).await?;
-        tx.commit().await?;
-        self.outbox.committed();
-        Ok(made)
-    }
-
-    /// Removes a tenant with all its users and their tokens. Tells whether there was one.
-    pub(crate) async fn remove_tenant(&self, mandate: &Mandate, tenant: &Tenant) -> Result<bool, UserError> {
-        let mut tx = self.sql.begin().await?;
-        lock_all(&mut tx, mandate).await?;
-        let users = sqlx::query("DELETE FROM users WHERE tenant = $1 RETURNING id")
-            .bind(tenant.as_str())
-            .fetch_all(&mut *tx)
-            .await?;
-        for user in ids(&users)? {
-            announce::revocation(&self.outbox, &mut tx, user, self.clock.now_ms()).await?;
+    /// A user who is the caller's to change, and stays as he is until the transaction ends.
+    async fn lock(&self, tx: &mut Tx, mandate: &Mandate, id: i64) -> Result<User, ChangeError> {
+        lock(tx).await?;
+        check(tx, mandate).await?;
+        let user = user_in(tx, &mandate.scope, id).await?;
+        // Who is not in the group `admin` has no power over its members.
+        if mandate.standing == Standing::Ordinary && is_admin(tx, id).await? {
+            return Err(ChangeError::Forbidden);
         }
-        let was_there = self.tenants.end(&self.outbox, &mut tx, tenant).await?;
-        tx.commit().await?;
-        self.outbox.committed();
-        Ok(was_there)
+        Ok(user)
     }
 
-    /// The tenant of a user, who stays as he is until the transaction ends. So do the counts of all tenants: two
-    /// users who change places must not wait for each other for ever.
-    async fn lock(&self, tx: &mut Tx, mandate: &Mandate, id: i64) -> Result<Tenant, UserError> {
-        lock_all(tx, mandate).await?;
-        let row = sqlx::query("SELECT tenant FROM users WHERE id = $1")
-            .bind(id)
-            .fetch_optional(&mut **tx)
-            .await?
-            .ok_or(UserError::Unknown)?;
-        let tenant = tenant(&row)?;
-        if mandate.scope.includes(&tenant) { Ok(tenant) } else { Err(UserError::Unknown) }
+    async fn audit(
+        &self,
+        tx: &mut Tx,
+        mandate: &Mandate,
+        action: AuditAction,
+        user: &User,
+        detail: Value,
+    ) -> Result<(), SqlError> {
+        let subject = AuditSubject { user: Some(announce::audited(user)), ..AuditSubject::default() };
+        let now_ms = self.clock.now_ms();
+        announce::audit(&self.outbox, tx, &mandate.audited(action, subject, detail, now_ms)).await
     }
 
     /// Ends all tokens of a user.
     async fn revoke(&self, tx: &mut Tx, id: i64) -> Result<(), SqlError> {
-        sqlx::query("UPDATE users SET credential_key = $1 WHERE id = $2")
-            .bind(credential_key())
-            .bind(id)
-            .execute(&mut **tx)
-            .await?;
-        announce::revocation(&self.outbox, tx, id, self.clock.now_ms()).await
+        end_tokens(&self.outbox, tx, id, self.clock.now_ms()).await
     }
 }
 
-/// The power of a user over others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// Not in the group `admin`.
-    Ordinary,
-    /// In the group `admin`, in any tenant.
-    TenantAdmin,
-    /// In the group `admin` and in the tenant `admin`.
-    PlatformAdmin,
+/// Ends all tokens of a user.
+pub(super) async fn end_tokens(outbox: &Outbox, tx: &mut Tx, id: i64, now_ms: i64) -> Result<(), SqlError> {
+    sqlx::query("UPDATE users SET credential_key = $1 WHERE id = $2")
+        .bind(credential_key())
+        .bind(id)
+        .execute(&mut **tx)
+        .await?;
+    announce::tokens_ended(outbox, tx, id, now_ms).await
 }
 
-/// Tenant and power of a user; `None` when there is no such user.
-async fn place(
-    executor: impl sqlx::Executor<'_, Database = sqlx::Any>,
-    user: i64,
-) -> Result<Option<(Tenant, Standing)>, SqlError> {
-    let row = sqlx::query(
-        "SELECT u.tenant, COUNT(g.group_id) AS admin FROM users u
-         LEFT JOIN user_groups g ON g.user_id = u.id AND g.group_id = $2
-         WHERE u.id = $1 GROUP BY u.tenant",
+/// Ends all tokens of the members of a group.
+pub(super) async fn end_tokens_of_group(
+    outbox: &Outbox,
+    tx: &mut Tx,
+    group: i64,
+    now_ms: i64,
+) -> Result<(), SqlError> {
+    // One statement for all of them: with the identifier each has a key of his own.
+    let rows = sqlx::query(
+        "UPDATE users SET credential_key = $1 || CAST(id AS TEXT)
+         WHERE id IN (SELECT user_id FROM user_groups WHERE group_id = $2) RETURNING id",
     )
-    .bind(user)
-    .bind(ADMIN_GROUP_ID)
-    .fetch_optional(executor)
+    .bind(credential_key())
+    .bind(group)
+    .fetch_all(&mut **tx)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let tenant = tenant(&row)?;
-    let standing = match row.try_get::<i64, _>("admin")? {
-        0 => Standing::Ordinary,
-        _ if tenant.as_str() == ADMIN => Standing::PlatformAdmin,
-        _ => Standing::TenantAdmin,
-    };
-    Ok(Some((tenant, standing)))
+    announce::tokens_of_many_ended(outbox, tx, &ids(&rows)?, now_ms).await
 }
 
-/// Keeps all users and tenants as they are until the transaction ends, if the mandate still holds.
-async fn lock_all(tx: &mut Tx, mandate: &Mandate) -> Result<(), UserError> {
-    sqlx::query("UPDATE counters SET value = value WHERE name = 'users'").execute(&mut **tx).await?;
-    check(tx, mandate).await
+/// A user of the tenants that a caller sees.
+pub(super) async fn user_in(tx: &mut Tx, scope: &Scope, id: i64) -> Result<User, ChangeError> {
+    let row = sqlx::query(
+        "SELECT id, username, name, tenant, email, profile, created_ms, created_by FROM users WHERE id = $1",
+    )
+    .bind(id)
+    .fetch_optional(&mut **tx)
+    .await?;
+    let user = row.as_ref().map(user).transpose()?.filter(|user| scope.includes(&user.tenant));
+    user.ok_or(ChangeError::Unknown(Thing::User))
 }
 
-/// Whether a mandate still is what it was when its request began. Call it with the counter of users locked: nobody changes
-/// users meanwhile.
-async fn check(tx: &mut Tx, mandate: &Mandate) -> Result<(), UserError> {
-    if mandate.is_service {
+/// Whether somebody may change the e-mail address of a user: who reads a user's mail can set the password, and so gets all
+/// that the user has.
+async fn may_readdress(tx: &mut Tx, mandate: &Mandate, user: i64) -> Result<(), ChangeError> {
+    if mandate.governs() || mandate.user_id == user {
         return Ok(());
     }
-    match place(&mut **tx, mandate.user_id).await? {
-        Some((tenant, standing)) if tenant == mandate.tenant && standing == mandate.standing => Ok(()),
-        _ => Err(UserError::MandateEnded),
-    }
+    let power = power(tx, mandate).await?;
+    if power.covers(&stakes_of_user(tx, user).await?) { Ok(()) } else { Err(ChangeError::Forbidden) }
 }
 
 pub(super) async fn insert_row(tx: &mut Tx, user: &User, password_hash: &str) -> Result<(), SqlError> {
@@ -350,20 +296,25 @@ pub(super) async fn insert_row(tx: &mut Tx, user: &User, password_hash: &str) ->
 /// Joins groups, named as a body names them; returns those that were joined and the others.
 async fn join(
     tx: &mut Tx,
+    mandate: &Mandate,
     user: i64,
     groups: Vec<Value>,
-    may_join: impl Fn(i64) -> bool,
 ) -> Result<(Vec<Value>, Vec<Value>), SqlError> {
+    let power = if mandate.governs() { Power::default() } else { power(tx, mandate).await? };
     let (mut joined, mut not_joined) = (Vec::new(), Vec::new());
     for group in groups {
-        let found = match group_name(&group).as_deref().map(Reference::parse) {
+        let found = match group_name(&group).as_deref().and_then(Reference::parse) {
             Some(Reference::Id(id)) => sqlx::query("SELECT id FROM groups WHERE id = $1").bind(id),
             Some(Reference::Name(name)) => sqlx::query("SELECT id FROM groups WHERE name = $1").bind(name),
             None => continue,
         };
         let found: Option<i64> =
             found.fetch_optional(&mut **tx).await?.map(|row| row.try_get(0)).transpose()?;
-        let Some(found) = found.filter(|id| may_join(*id)) else {
+        let may_join = match found {
+            Some(id) => may_give_group(tx, mandate, &power, id).await?,
+            None => false,
+        };
+        let Some(found) = found.filter(|_| may_join) else {
             not_joined.push(group);
             continue;
         };
@@ -379,19 +330,15 @@ async fn join(
     Ok((joined, not_joined))
 }
 
-fn user(row: &AnyRow) -> Result<User, SqlError> {
+pub(super) fn user(row: &AnyRow) -> Result<User, SqlError> {
     Ok(User {
         id: row.try_get("id")?,
         username: row.try_get("username")?,
         name: row.try_get("name")?,
-        tenant: tenant(row)?,
+        tenant: tenant_of(row)?,
         email: row.try_get("email")?,
         profile: row.try_get("profile")?,
         created_ms: row.try_get("created_ms")?,
         created_by: row.try_get("created_by")?,
     })
-}
-
-fn tenant(row: &AnyRow) -> Result<Tenant, SqlError> {
-    Tenant::try_from(row.try_get::<String, _>("tenant")?).map_err(unreadable)
 }

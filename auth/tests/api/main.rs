@@ -8,8 +8,12 @@
 
 mod first_start;
 mod flood;
+mod groups;
 mod login;
 mod pdp;
+mod permissions;
+mod relations;
+mod rights;
 mod stack;
 mod tenants;
 mod users;

@@ -73,7 +73,7 @@ impl Stack {
             let database = OwnDatabase::give(&mut test).await;
             let broker = serve_topics(&test.engines).await;
             test.engines.client.urls().set(Service::DataBroker, broker);
-            let events = tenancy_tail(&test.engines).await;
+            let events = tail_of(&test.engines, &Subject::TENANCY).await;
             stacks.push(Self { test, base: String::new(), database, events });
         }
         stacks
@@ -241,6 +241,16 @@ pub(crate) fn new_user(tenant: &Tenant, name: &str, profile: Value) -> Value {
     })
 }
 
+/// The contract's error.
+pub(crate) fn refused(status: u16, message: &str) -> (u16, Value) {
+    (status, json!({"message": message, "status": status}))
+}
+
+/// The contract's answer to what needs no other.
+pub(crate) fn ok() -> (u16, Value) {
+    (200, json!({"message": "ok", "status": 200}))
+}
+
 /// A user name that no other test uses.
 pub(crate) fn fresh_name() -> String {
     format!("u{}", &Uuid::new_v4().simple().to_string()[..12])
@@ -275,8 +285,9 @@ fn redact(value: &mut Value, replacements: &HashMap<&str, &str>) {
     }
 }
 
-async fn tenancy_tail(engines: &Engines) -> Tail {
-    let topic = Topic::new(&Tenant::management(), &Subject::TENANCY);
+/// What is announced from now on, of all tests.
+pub(crate) async fn tail_of(engines: &Engines, subject: &Subject) -> Tail {
+    let topic = Topic::new(&Tenant::management(), subject);
     engines.log.create_topic(&topic, PROFILE).await.unwrap();
     let tail = engines.log.tail().unwrap();
     tail.add(&topic, Start::End).await.unwrap();

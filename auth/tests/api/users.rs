@@ -8,15 +8,7 @@ use common::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::stack::{Stack, admin, answer, config, fresh_name, gateway, new_user, redacted};
-
-fn refused(status: u16, message: &str) -> (u16, Value) {
-    (status, json!({"message": message, "status": status}))
-}
-
-fn ok() -> (u16, Value) {
-    (200, json!({"message": "ok", "status": 200}))
-}
+use crate::stack::{Stack, admin, answer, config, fresh_name, gateway, new_user, ok, redacted, refused};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_is_created_shown_changed_and_removed() {

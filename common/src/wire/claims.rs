@@ -23,4 +23,7 @@ pub struct Claims {
     pub service: String,
     /// Login name of the user.
     pub username: String,
+    /// When the user logged in, seconds since the epoch: only in tokens that were given for another token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_time: Option<i64>,
 }

@@ -23,6 +23,8 @@ impl Subject {
     pub const TENANCY: Self = Self(Cow::Borrowed("dojot.tenancy"));
     /// Users whose tokens or permissions changed; only of the management tenant.
     pub const REVOCATION: Self = Self(Cow::Borrowed("tatami.revocation"));
+    /// Administrative changes; only of the management tenant.
+    pub const AUDIT: Self = Self(Cow::Borrowed("tatami.audit"));
     /// Records that nobody could read, set aside per tenant.
     pub const DEAD_LETTER: Self = Self(Cow::Borrowed("tatami.dead-letter"));
 
@@ -58,7 +60,7 @@ impl Subject {
 
     /// Whether it is one of the platform's own, and not one that somebody made up.
     pub fn is_known(&self) -> bool {
-        self.is_common() || [Self::TENANCY, Self::REVOCATION].contains(self)
+        self.is_common() || [Self::TENANCY, Self::REVOCATION, Self::AUDIT].contains(self)
     }
 
     /// The subject as text.
@@ -84,6 +86,7 @@ mod tests {
             ("dojot.ftp", true, true),
             ("dojot.tenancy", false, true),
             ("tatami.revocation", false, true),
+            ("tatami.audit", false, true),
             ("device-data2", false, false),
             ("Device-Data", false, false),
         ] {

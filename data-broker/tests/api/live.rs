@@ -202,7 +202,7 @@ fn fresh_user(tenant: &Tenant) -> Caller {
 
 /// Announces that the tokens of a user died. When it returns, what is issued is newer.
 async fn revoke(service: &Service, user: &Caller) {
-    let revocation = Revocation { user_id: Some(user.user_id), timestamp: 0 };
+    let revocation = Revocation { user_id: Some(user.user_id), timestamp: 0, keeps_tokens: false };
     let value = serde_json::to_string(&revocation).unwrap();
     let topics = Topics::new(service.engines.engines.client.clone(), "test");
     topics.resolve(&Tenant::management(), &Subject::REVOCATION).await.unwrap();

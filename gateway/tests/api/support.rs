@@ -173,7 +173,7 @@ impl Stack {
     /// Announces a revocation as auth does.
     pub(crate) async fn announce(&self, user_id: Option<i64>) {
         let topic = Topic::new(&Tenant::management(), &Subject::REVOCATION);
-        let value = serde_json::to_vec(&Revocation { user_id, timestamp: 0 }).unwrap();
+        let value = serde_json::to_vec(&Revocation { user_id, timestamp: 0, keeps_tokens: false }).unwrap();
         let record = NewRecord { topic, key: None, value: value.into(), headers: Headers::new() };
         self.test.engines.log.append(record).await.unwrap();
     }

@@ -104,7 +104,7 @@ impl Stack {
     pub(crate) async fn revoke(&self, user: &Caller) {
         let topics = Topics::new(self.test.engines.client.clone(), "test");
         let topic = topics.resolve(&Tenant::management(), &Subject::REVOCATION).await.unwrap();
-        let revocation = Revocation { user_id: Some(user.user_id), timestamp: 0 };
+        let revocation = Revocation { user_id: Some(user.user_id), timestamp: 0, keeps_tokens: false };
         self.append_to(&topic, serde_json::to_vec(&revocation).unwrap()).await;
         let announced = self.test.engines.clock.now_ms();
         eventually("the time goes on", async || (self.test.engines.clock.now_ms() > announced).then_some(()))

@@ -1,11 +1,13 @@
 //! Messages on the log, one file per kind.
 
+pub mod audit;
 pub mod certificate;
 pub mod device;
 pub mod device_data;
 pub mod revocation;
 pub mod tenancy;
 
+pub use audit::AuditEvent;
 pub use certificate::OwnershipEvent;
 pub use device::DeviceEvent;
 pub use device_data::DeviceData;
