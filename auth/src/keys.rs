@@ -57,7 +57,7 @@ impl KeyRing {
     /// Tokens may name keys that nobody knows; the database is asked no more often than this for them.
     const READ_AGAIN_AFTER_MS: i64 = 1000;
     /// How often keys of other instances are looked for.
-    const READ_EVERY: Duration = Duration::from_secs(60);
+    const READ_EVERY: Duration = Duration::from_mins(1);
 
     pub(crate) fn new(repository: KeyRepository, clock: Clock) -> Self {
         Self(Arc::new(Inner { repository, clock, keys: RwLock::default(), read_at: Mutex::new(0) }))
@@ -85,16 +85,21 @@ impl KeyRing {
 
     /// Takes over keys that other instances made, and forgets those that no good token is signed with. For ever.
     pub(crate) async fn keep(self, token_lifetime_s: i64) {
-        /// An instance may sign with its former key for so long.
-        const LATE_MS: i64 = 2 * Self::READ_EVERY.as_millis() as i64;
+        let mut every = tokio::time::interval(Self::READ_EVERY);
         loop {
-            tokio::time::sleep(Self::READ_EVERY).await;
-            let over_ms = self.0.clock.now_ms() - token_lifetime_s * 1000 - LATE_MS;
-            let kept = async { self.0.repository.forget(over_ms).await?; self.read().await };
-            if let Err(error) = kept.await {
+            every.tick().await;
+            if let Err(error) = self.look_after(token_lifetime_s).await {
                 warn!(%error, "signing keys cannot be read for the moment");
             }
         }
+    }
+
+    async fn look_after(&self, token_lifetime_s: i64) -> Result<(), SqlError> {
+        /// An instance may sign with its former key for so long, which is twice [`KeyRing::READ_EVERY`].
+        const LATE_S: i64 = 120;
+        let over_ms = self.0.clock.now_ms() - (token_lifetime_s + LATE_S) * 1000;
+        self.0.repository.forget(over_ms).await?;
+        self.read().await
     }
 
     /// Signs a token.
@@ -187,8 +192,9 @@ impl StoredKey {
     async fn generate(clock: &Clock) -> Result<Self, SqlError> {
         let generated = tokio::task::spawn_blocking(|| Rsa::generate(BITS)?.private_key_to_der()).await;
         let failed = |error: String| SqlError::Failed(sqlx::Error::Protocol(error));
-        let private_key =
-            generated.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
+        let private_key = generated
+            .map_err(|error| failed(error.to_string()))?
+            .map_err(|error| failed(error.to_string()))?;
         Ok(Self { kid: Uuid::new_v4().simple().to_string(), private_key, created_ms: clock.now_ms() })
     }
 }

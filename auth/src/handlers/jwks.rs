@@ -17,7 +17,10 @@ pub(crate) async fn list_keys(State(keys): State<KeyRing>) -> ([(HeaderName, &'s
 }
 
 /// Makes a new key that signs from now on; nobody is logged out. Answers its name.
-pub(crate) async fn rotate(Actor(mandate): Actor, State(keys): State<KeyRing>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn rotate(
+    Actor(mandate): Actor,
+    State(keys): State<KeyRing>,
+) -> Result<Json<Value>, Problem> {
     let kid = keys.rotate(&mandate).await.map_err(|error| match error {
         ChangeError::TooMany => Problem::new(
             StatusCode::CONFLICT,

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use super::body::Document;
 use crate::{
     access::{Access, AccessCache},
-    domain::token::TokenError, keys::KeyRing};
+    domain::token::TokenError,
+    keys::KeyRing,
+};
 
 /// Tells the gateway who holds a token and whether the request is permitted (dojot-api.md 2.7).
 pub(crate) async fn decide(

@@ -174,6 +174,6 @@ fn problem(error: ChangeError, unknown_permission: &'static str) -> Problem {
     changed(error, |thing| match thing {
         Thing::User => "Unknown user id",
         Thing::Group => UNKNOWN_GROUP,
-        Thing::Permission => unknown_permission,
+        Thing::Permission | Thing::Tenant => unknown_permission,
     })
 }

@@ -169,11 +169,10 @@ impl TenantRepository {
 
     /// Counts a user out; with the last the tenant is gone.
     pub(super) async fn leave(&self, outbox: &Outbox, tx: &mut Tx, tenant: &Tenant) -> Result<(), SqlError> {
-        let row =
-            sqlx::query("UPDATE tenants SET users = users - 1 WHERE name = $1 RETURNING users + stays")
-                .bind(tenant.as_str())
-                .fetch_one(&mut **tx)
-                .await?;
+        let row = sqlx::query("UPDATE tenants SET users = users - 1 WHERE name = $1 RETURNING users + stays")
+            .bind(tenant.as_str())
+            .fetch_one(&mut **tx)
+            .await?;
         if row.try_get::<i64, _>(0)? > 0 {
             return Ok(());
         }

@@ -14,6 +14,7 @@ mod pdp;
 mod permissions;
 mod relations;
 mod rights;
+mod sessions;
 mod stack;
 mod tenants;
 mod users;

@@ -178,3 +178,101 @@ async fn a_name_is_free_again_when_all_have_confirmed() {
         stack.end().await;
     }
 }
+
+/// The services that have to confirm removals in these tests.
+fn with_keepers() -> Config {
+    Config { removal_confirmed_by: vec!["persister".to_owned()], ..config() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_was_made_on_purpose_stays_until_it_is_removed() {
+    for stack in Stack::both(&with_keepers()).await {
+        let (tenant, last) = (fresh_tenant(), fresh_tenant());
+        let path = format!("/tenants/{tenant}");
+        let made = stack.post("/tenants", &admin(), json!({"tenant": tenant})).await;
+        assert_eq!(made, (200, json!({"message": "tenant created", "status": 200})));
+        let again = stack.post("/tenants/", &admin(), json!({"tenant": tenant})).await;
+        let message = format!("There is a tenant {tenant} already");
+        assert_eq!(again, (409, json!({"message": message, "status": 409})));
+        assert!(names(&stack).await.contains(&tenant.to_string()));
+
+        // Its users come and go, and it stays.
+        let (user, _) = stack.user(&tenant, &fresh_name(), json!("user")).await;
+        assert_eq!(stack.delete(&format!("/user/{}", user.user_id), &admin()).await.0, 200);
+        let expected = json!({"tenant": {"tenant": tenant, "users": 0, "stays": true}});
+        assert_eq!(stack.get(&path, &admin()).await, (200, expected));
+
+        // Its removal has to be confirmed, and takes the users and their tokens along.
+        let name = fresh_name();
+        let (_, password) = stack.user(&tenant, &name, json!("user")).await;
+        let token = stack.token(&name, &password).await;
+        for confirm in ["", "?confirm=", "?confirm=other"] {
+            let (status, body) = stack.delete(&format!("{path}{confirm}"), &admin()).await;
+            assert_eq!(status, 400, "{body}");
+            assert!(body["message"].as_str().unwrap().contains("users (1)"), "{body}");
+        }
+        let (status, body) = stack.delete(&format!("{path}?confirm={tenant}"), &admin()).await;
+        assert_eq!((status, &body["removal"]["services"]), (202, &json!(["persister"])), "{body}");
+        assert_eq!(stack.decide(&token, "GET", "/device/").await.0, 401);
+        assert_eq!(stack.log_in(&json!({"username": name, "passwd": password})).await.0, 401);
+        let (status, body) = stack.get(&path, &admin()).await;
+        assert_eq!((status, &body["removal"]["services"]), (200, &json!(["persister"])), "{body}");
+
+        // It is gone when the service has confirmed.
+        let generation = body["removal"]["generation"].as_i64().unwrap();
+        let confirmation = format!("/admin/removals/{tenant}/{generation}");
+        let persister = Caller::service("persister", &Tenant::management());
+        assert_eq!(stack.delete(&confirmation, &persister).await.0, 204);
+        let unknown = (404, json!({"message": "Unknown tenant", "status": 404}));
+        assert_eq!(stack.get(&path, &admin()).await, unknown);
+        assert_eq!(stack.delete(&format!("{path}?confirm={tenant}"), &admin()).await, unknown);
+        stack.user(&last, &fresh_name(), json!("user")).await;
+        assert_eq!(stack.tenancy_events(&[&tenant], &last).await, [create(&tenant), delete(&tenant)]);
+        stack.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_are_the_platforms_to_make_and_to_remove() {
+    for stack in Stack::both(&config()).await {
+        let (own, other) = (fresh_tenant(), fresh_tenant());
+        let (chief, _) = stack.user(&own, &fresh_name(), json!("admin")).await;
+        let (member, _) = stack.user(&own, &fresh_name(), json!("user")).await;
+        stack.user(&other, &fresh_name(), json!("user")).await;
+        for caller in [&chief, &member] {
+            let (status, body) = stack.get("/tenants", caller).await;
+            let expected = json!({"tenants": [{"tenant": own, "users": 2, "stays": false}], "removals": []});
+            assert_eq!((status, body), (200, expected), "nobody sees other tenants");
+            assert_eq!(stack.get(&format!("/tenants/{own}"), caller).await.0, 200);
+            for foreign in [other.as_str(), "admin", "nosuch", "No-Such", "dojot-management"] {
+                let path = format!("/tenants/{foreign}");
+                assert_eq!(stack.get(&path, caller).await.0, 404, "{foreign}");
+                assert_eq!(stack.delete(&format!("{path}?confirm={foreign}"), caller).await.0, 404);
+            }
+            let made = stack.post("/tenants", caller, json!({"tenant": fresh_tenant()})).await;
+            assert_eq!(made.0, 403);
+            assert_eq!(stack.delete(&format!("/tenants/{own}?confirm={own}"), caller).await.0, 403);
+            assert_eq!(stack.post("/keys", caller, json!({})).await.0, 403);
+        }
+        assert_eq!(stack.delete("/tenants/admin?confirm=admin", &admin()).await.0, 405);
+        for (body, status, message) in [
+            (json!({}), 400, "Missing tenant"),
+            (json!({"tenant": null}), 400, "Missing tenant"),
+            (json!([]), 400, "Missing tenant"),
+            (json!({"tenant": "Upper"}), 400, "Invalid tenant"),
+            (json!({"tenant": 7}), 400, "Invalid tenant"),
+            (json!({"tenant": "dojot-management"}), 400, "Invalid tenant"),
+            (json!({"tenant": "a".repeat(31)}), 400, "Invalid tenant"),
+        ] {
+            let (answered, answer) = stack.post("/tenants", &admin(), body).await;
+            assert_eq!(answered, status);
+            assert!(answer["message"].as_str().unwrap().starts_with(message), "{answer}");
+        }
+        let mut all = names(&stack).await;
+        all.sort();
+        let mut expected = vec!["admin".to_owned(), own.to_string(), other.to_string()];
+        expected.sort();
+        assert_eq!(all, expected);
+        stack.end().await;
+    }
+}
