@@ -123,3 +123,50 @@ fn read(file: &Path) -> anyhow::Result<String> {
 fn parse(file: &Path, text: &str) -> anyhow::Result<RouteTable> {
     RouteTable::changed_by(&file.display().to_string(), text)
 }
+
+#[cfg(test)]
+mod tests {
+    use common::http::client::Urls;
+
+    use super::*;
+
+    #[test]
+    fn a_bad_table_never_replaces_a_good_one() {
+        let routes = Routes::load("").unwrap();
+        let upstreams = Upstreams::new(Urls::default());
+        let look = |text: Result<&str, &str>| {
+            let text = text.map(str::to_owned).map_err(str::to_owned);
+            routes.look(Path::new("my.toml"), text, &upstreams);
+            routes.current()
+        };
+        let good = |name: &str| {
+            format!(
+                "[[route]]\nname = \"{name}\"\nservice = \"auth\"\nexact = [\"/{name}\"]\naccess = \"public\"\n"
+            )
+        };
+        let first = look(Ok(&good("a")));
+        assert!(first.table.find("/a").is_some());
+        for bad in [Ok("rubbish"), Ok("[[route]]"), Ok(&*good("b").repeat(2)), Err("it is gone")] {
+            assert!(Arc::ptr_eq(&first, &look(bad)), "{bad:?}");
+        }
+        let second = look(Ok(&good("b")));
+        assert!(second.table.find("/a").is_none() && second.table.find("/b").is_some());
+        assert!(Arc::ptr_eq(&second, &look(Ok(&good("b")))), "nothing is new");
+        assert!(first.table.find("/a").is_some(), "who holds the first table keeps it");
+    }
+
+    #[test]
+    fn a_start_with_a_bad_table_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("routes.toml");
+        let load =
+            || Routes::load(&file.display().to_string()).map(drop).map_err(|error| format!("{error:#}"));
+        assert!(load().unwrap_err().contains("cannot be read"));
+        std::fs::write(&file, "route = 1").unwrap();
+        assert!(load().unwrap_err().contains("routes.toml:1: invalid type"));
+        std::fs::write(&file, vec![b'#'; MAX_BYTES as usize + 1]).unwrap();
+        assert!(load().unwrap_err().contains("larger than"));
+        std::fs::write(&file, "").unwrap();
+        load().unwrap();
+    }
+}

@@ -207,7 +207,7 @@ impl Gateway {
                 method: parts.method.clone(),
                 path: path.to_owned(),
                 caller: Arc::clone(&caller),
-                needs_permit,
+                is_needed: needs_permit,
                 given: Instant::now(),
                 lasts: self.permit_time,
             });

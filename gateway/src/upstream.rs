@@ -182,9 +182,10 @@ impl Pool {
                 Err(_) => Some("no connection in time".to_owned()),
             };
             if instance.set_down(reason.is_some()) {
-                match reason {
-                    Some(reason) => warn!(service = self.name, address, reason, "an instance is away"),
-                    None => info!(service = self.name, address, "an instance is back"),
+                if let Some(reason) = reason {
+                    warn!(service = self.name, address, reason, "an instance is away");
+                } else {
+                    info!(service = self.name, address, "an instance is back");
                 }
             }
             self.show(instance, instance.is_healthy(clock.now_ms()));
