@@ -10,7 +10,7 @@ use figment::{
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::http::client::Service;
+use crate::http::client::{Service, UrlList};
 
 /// The defaults of the sections that all services share.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -40,8 +40,8 @@ pub struct HistorySettings {
     pub expiry_s: u64,
 }
 
-/// Section `urls`: where the other services are.
-pub type UrlSettings = HashMap<Service, String>;
+/// Section `urls`: where the other services are, each at one URL or several.
+pub type UrlSettings = HashMap<Service, UrlList>;
 
 /// Reads settings: `defaults` (TOML texts), then the file, then `TATAMI_<SECTION>__<KEY>`.
 ///

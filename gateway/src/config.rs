@@ -1,7 +1,12 @@
 //! Settings of the gateway.
 
+use std::net::IpAddr;
+
 use anyhow::ensure;
-use serde::Deserialize;
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, de::Error};
+
+pub use crate::domain::client::AddressHeader;
 
 /// Section `gateway`.
 #[derive(Debug, Clone, Deserialize)]
@@ -9,6 +14,17 @@ use serde::Deserialize;
 pub struct Config {
     /// Address of the platform's API.
     pub listen: String,
+    /// File that changes the route table; empty for the embedded one alone.
+    pub routes_file: String,
+    /// Networks of the proxies that are believed when they say whom they speak for.
+    #[serde(deserialize_with = "networks")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// The header in which they say it.
+    pub client_address_header: AddressHeader,
+    /// Most failures of routes that count them.
+    pub rate_limit: RateLimits,
+    /// How often instances of services are looked at, in milliseconds.
+    pub health_check_interval_ms: u64,
     /// Most decisions of the PDP that are remembered; 0 asks it for every request.
     pub decision_cache_entries: u64,
     /// How long a decision is remembered, in seconds.
@@ -31,6 +47,39 @@ pub struct Config {
     pub websocket_idle_s: u64,
 }
 
+/// Section `gateway.rate_limit`: most failures; 0 for no limit.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimits {
+    /// Of one account from one address, in a minute.
+    pub account_minute: u32,
+    /// The same in an hour.
+    pub account_hour: u32,
+    /// Of all accounts from one address, in a minute.
+    pub address_minute: u32,
+    /// The same in an hour.
+    pub address_hour: u32,
+}
+
+/// A list, or a text with commas in between as environments have it. An address alone is a network of one.
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    let texts = match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(text) => text.split(',').map(ToOwned::to_owned).collect(),
+        OneOrMany::Many(texts) => texts,
+    };
+    let texts = texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
+    texts
+        .map(|text| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| text))
+        .collect::<Result<_, _>>()
+        .map_err(|text| D::Error::custom(format!("{text:?} is no network such as 10.0.0.0/8")))
+}
+
 impl Config {
     /// Says what is wrong before anything starts.
     pub(crate) fn validate(&self) -> anyhow::Result<()> {
@@ -49,6 +98,7 @@ impl Config {
             ("body_pause_ms", self.body_pause_ms),
             ("keep_alive_ms", self.keep_alive_ms),
             ("websocket_idle_s", self.websocket_idle_s),
+            ("health_check_interval_ms", self.health_check_interval_ms),
         ] {
             ensure!((1..=86_400_000).contains(&value), "gateway.{key} must be between 1 and 86400000");
         }

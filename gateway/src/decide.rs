@@ -56,6 +56,12 @@ struct Decision {
     is_permit: bool,
 }
 
+impl Decision {
+    fn permitted(self, needs_permit: bool) -> Result<Arc<Caller>, Refusal> {
+        if self.is_permit || !needs_permit { Ok(self.caller) } else { Err(Refusal::Forbidden(self.caller)) }
+    }
+}
+
 /// What is asked, with the names of the contract (dojot-api.md 2.7).
 #[derive(Serialize)]
 struct Question<'a> {
@@ -104,12 +110,13 @@ impl Decider {
         }
     }
 
-    /// The caller whom a token names, if the PDP permits the request. `path` is normalised.
+    /// The caller whom a token names, if the PDP permits the request or that is not needed. `path` is normalised.
     pub(crate) async fn decide(
         &self,
         token: &str,
         method: &Method,
         path: &str,
+        needs_permit: bool,
     ) -> Result<Arc<Caller>, Refusal> {
         let now = self.clock.now_ms();
         let key = self.key(token, method, path);
@@ -126,16 +133,17 @@ impl Decider {
             self.remember(key, &decision, stamp);
             decision
         };
-        if decision.is_permit { Ok(decision.caller) } else { Err(Refusal::Forbidden) }
+        decision.permitted(needs_permit)
     }
 
-    /// Asks the PDP afresh about a request that it permitted: no error while it permits it to the same caller.
+    /// Asks the PDP afresh about a request that was let through: no error while it would be, for the same caller.
     pub(crate) async fn confirm(
         &self,
         token: &str,
         method: &Method,
         path: &str,
         caller: &Caller,
+        needs_permit: bool,
     ) -> Result<(), Refusal> {
         let decision = self.ask(token, method, path, true).await?;
         let now = &decision.caller;
@@ -143,7 +151,7 @@ impl Decider {
             // Signed for somebody who is not there any more.
             return Err(NoToken::Missing.into());
         }
-        if decision.is_permit { Ok(()) } else { Err(Refusal::Forbidden) }
+        decision.permitted(needs_permit).map(drop)
     }
 
     fn still_holds(&self, known: &Remembered, now: i64) -> bool {
@@ -219,6 +227,6 @@ fn unreadable(what: impl std::fmt::Display) -> Refusal {
 }
 
 /// How permissions see a path: with a slash at its end (dojot-api.md 1.3).
-fn resource(path: &str) -> Cow<'_, str> {
+pub(crate) fn resource(path: &str) -> Cow<'_, str> {
     if path.ends_with('/') { Cow::Borrowed(path) } else { Cow::Owned(format!("{path}/")) }
 }

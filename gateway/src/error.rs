@@ -1,15 +1,15 @@
 //! Why the gateway does not forward a request, and what it says then (dojot-api.md 1.2, 1.5).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::Response,
 };
-use common::http::{Problem, Shape, server::RequestId};
+use common::http::{Caller, Problem, Shape, server::RequestId};
 
 use crate::{
-    domain::{bearer::NoToken, framing::BadFraming, path::Ambiguity},
+    domain::{bearer::NoToken, budget::Quota, framing::BadFraming, path::Ambiguity},
     upload::UploadError,
 };
 
@@ -28,8 +28,11 @@ pub(crate) enum Refusal {
     Fixed(StatusCode, String),
     #[error("{0}")]
     Token(Cow<'static, str>),
+    /// The PDP does not permit it to this caller.
     #[error("Forbidden")]
-    Forbidden,
+    Forbidden(Arc<Caller>),
+    #[error("API rate limit exceeded")]
+    RateLimited(Quota),
     #[error("the policy decision point is away")]
     NoDecision,
     #[error(transparent)]
@@ -63,13 +66,33 @@ impl Refusal {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Fixed(status, _) => *status,
             Self::Token(_) => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::RateLimited(_) => Quota::STATUS,
             Self::Body(UploadError::TooSlow) => StatusCode::REQUEST_TIMEOUT,
             Self::Body(UploadError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoDecision | Self::TooManyWebsockets | Self::Name => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upstream => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Which of the gateway's rules it is, for the log.
+    pub(crate) fn rule(&self) -> &'static str {
+        match self {
+            Self::Path(_) => "path",
+            Self::Framing(_) => "framing",
+            Self::Method => "method",
+            Self::NoRoute => "route",
+            Self::Fixed(..) => "answer",
+            Self::Token(_) => "token",
+            Self::Forbidden(_) => "policy",
+            Self::RateLimited(_) => "rate_limit",
+            Self::NoDecision => "decision",
+            Self::Body(_) => "body",
+            Self::TooManyWebsockets => "websockets",
+            Self::Name | Self::Upstream | Self::Timeout => "upstream",
+            Self::Internal => "internal",
         }
     }
 
@@ -91,6 +114,10 @@ impl Refusal {
         match self {
             Self::Token(_) => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::RateLimited(quota) => {
+                headers.insert(header::RETRY_AFTER, quota.reset_s.into());
+                quota.show(headers);
             }
             // Where a broken request ends is anybody's guess, so nothing is read after it.
             Self::Framing(_) | Self::Body(_) => {

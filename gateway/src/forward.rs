@@ -21,11 +21,11 @@ use hyper_util::{
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, warn};
 
-use crate::{config::Config, error::Refusal, upload::Upload};
+use crate::{config::Config, dispatch::InUse, error::Refusal, lent::Lent, session::Learner};
 
 /// A pool of connections to the services.
 pub(crate) struct Forwarder {
-    client: Client<HttpConnector, Upload>,
+    client: Client<HttpConnector, Lent>,
     response_timeout: Duration,
     body_pause: Duration,
 }
@@ -47,49 +47,86 @@ impl Forwarder {
         }
     }
 
+    /// The moment until which a service that is asked now must have begun to answer.
+    pub(crate) fn deadline(&self, timeout_ms: Option<u64>) -> Instant {
+        Instant::now() + timeout_ms.map_or(self.response_timeout, Duration::from_millis)
+    }
+
     /// Sends a request that is ready to go and waits until the service begins to answer.
     pub(crate) async fn send(
         &self,
-        request: Request<Upload>,
-        timeout_ms: Option<u64>,
-    ) -> Result<hyper::Response<Incoming>, Refusal> {
-        let timeout = timeout_ms.map_or(self.response_timeout, Duration::from_millis);
-        match tokio::time::timeout(timeout, self.client.request(request)).await {
+        request: Request<Lent>,
+        deadline: Instant,
+    ) -> Result<hyper::Response<Incoming>, Failure> {
+        match tokio::time::timeout_at(deadline, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(refusal(&error)),
-            Err(_) => Err(Refusal::Timeout),
+            Ok(Err(error)) => Err(Failure::of(&error)),
+            Err(_) => Err(Failure { refusal: Refusal::Timeout, stage: Stage::TooLate }),
         }
     }
 
-    /// The answer for the client, whose body ends with an error when the service pauses for too long.
-    pub(crate) fn receive(&self, response: hyper::Response<Incoming>) -> Response {
+    /// The answer for the client, whose body ends with an error when the service pauses for too long. The instance counts
+    /// as busy until the end of it.
+    pub(crate) fn receive(
+        &self,
+        response: hyper::Response<Incoming>,
+        instance: Option<InUse>,
+        learner: Option<Learner>,
+    ) -> Response {
         let (parts, body) = response.into_parts();
         if body.is_end_stream() {
             return Response::from_parts(parts, Body::empty());
         }
-        Response::from_parts(parts, Body::new(Watched { body, longest: self.body_pause, pause: None }))
+        let watched = Watched { body, longest: self.body_pause, pause: None, learner, _instance: instance };
+        Response::from_parts(parts, Body::new(watched))
     }
 }
 
-/// What a failed attempt means for the client (dojot-api.md 1.5).
-fn refusal(error: &hyper_util::client::legacy::Error) -> Refusal {
-    let chain = || std::iter::successors(Some(error as &(dyn Error + 'static)), |error| (*error).source());
-    if let Some(refusal) = chain().find_map(|error| error.downcast_ref::<Refusal>()) {
-        return refusal.clone();
-    }
-    let text = chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    if !error.is_connect() {
-        debug!(error = text, "a service did not answer as it should");
-        return Refusal::Upstream;
-    }
-    warn!(error = text, "a service cannot be reached");
-    let is_timeout = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
-    if chain().any(|error| error.downcast_ref().is_some_and(is_timeout)) {
-        Refusal::Timeout
-    } else if chain().any(|error| error.to_string().starts_with("dns error")) {
-        Refusal::Name
-    } else {
-        Refusal::Upstream
+/// A service gave no answer.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// What the client is told.
+    pub(crate) refusal: Refusal,
+    /// How far it got.
+    pub(crate) stage: Stage,
+}
+
+/// How far a request without an answer got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nothing was sent: there was no connection.
+    NotSent,
+    /// The connection ended without an answer.
+    Sent,
+    /// The time for an answer is over.
+    TooLate,
+    /// The client did not send what it should; the service is not to blame.
+    Client,
+}
+
+impl Failure {
+    /// What a failed attempt means for the client (dojot-api.md 1.5).
+    fn of(error: &hyper_util::client::legacy::Error) -> Self {
+        let chain =
+            || std::iter::successors(Some(error as &(dyn Error + 'static)), |error| (*error).source());
+        if let Some(refusal) = chain().find_map(|error| error.downcast_ref::<Refusal>()) {
+            return Self { refusal: refusal.clone(), stage: Stage::Client };
+        }
+        let text = chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        if !error.is_connect() {
+            debug!(error = text, "a service did not answer as it should");
+            return Self { refusal: Refusal::Upstream, stage: Stage::Sent };
+        }
+        warn!(error = text, "a service cannot be reached");
+        let is_timeout = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+        let refusal = if chain().any(|error| error.downcast_ref().is_some_and(is_timeout)) {
+            Refusal::Timeout
+        } else if chain().any(|error| error.to_string().starts_with("dns error")) {
+            Refusal::Name
+        } else {
+            Refusal::Upstream
+        };
+        Self { refusal, stage: Stage::NotSent }
     }
 }
 
@@ -98,6 +135,8 @@ struct Watched {
     body: Incoming,
     longest: Duration,
     pause: Option<Pin<Box<Sleep>>>,
+    learner: Option<Learner>,
+    _instance: Option<InUse>,
 }
 
 impl HttpBody for Watched {
@@ -110,6 +149,12 @@ impl HttpBody for Watched {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.pause = None;
+            if let Some(learner) = self.learner.take()
+                && let Some(Ok(frame)) = &frame
+                && let Some(data) = frame.data_ref()
+            {
+                learner(data);
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let longest = self.longest;

@@ -1,14 +1,22 @@
 #![doc = include_str!("../README.md")]
 
+mod account;
 pub mod config;
 mod decide;
+mod dispatch;
 mod domain;
 mod error;
 mod forward;
+pub mod inspect;
+mod lent;
+mod limit;
+mod live;
 mod meter;
 mod permit;
 mod proxy;
+mod report;
 mod revocation;
+mod session;
 mod tunnel;
 mod upload;
 mod upstream;
@@ -23,7 +31,8 @@ use tokio::{net::TcpListener, sync::Semaphore};
 
 pub use crate::config::Config;
 use crate::{
-    decide::Decider, domain::route::RouteTable, forward::Forwarder, meter::Meter, proxy::Gateway,
+    decide::Decider, dispatch::Dispatcher, domain::client::TrustedProxies, forward::Forwarder,
+    limit::Limiter, live::Routes, meter::Meter, proxy::Gateway, report::Reporter, session::Sessions,
     upstream::Upstreams, validity::Validity,
 };
 
@@ -31,8 +40,6 @@ use crate::{
 pub const SERVICE: &str = "gateway";
 /// The default settings.
 pub const DEFAULT_CONFIG: &str = include_str!("../config.default.toml");
-/// The route table.
-const ROUTES: &str = include_str!("../routes.toml");
 
 /// The service, bound and not serving yet.
 pub struct Server {
@@ -40,6 +47,13 @@ pub struct Server {
     gateway: Arc<Gateway>,
     validity: Arc<Validity>,
     engines: Engines,
+    health: Health,
+}
+
+/// How instances are looked at.
+struct Health {
+    every: Duration,
+    timeout: Duration,
 }
 
 impl Server {
@@ -54,18 +68,25 @@ impl Server {
     /// Reads the routes, for a socket that listens already.
     pub fn on(listener: TcpListener, config: &Config, engines: Engines) -> anyhow::Result<Self> {
         config.validate()?;
-        let routes = RouteTable::parse(ROUTES).context("routes.toml")?;
+        let routes = Routes::load(&config.routes_file).context("gateway.routes_file")?;
         let http = HttpServer::on(listener, engines.http)?;
         let validity = Arc::new(Validity::new(i64::from(config.decision_cache_ttl_s) * 1000));
         let client = engines.client.clone();
-        let gateway = Arc::new(Gateway {
-            meters: routes.routes().iter().map(|route| Meter::new(&route.name)).collect(),
-            unrouted: Meter::new("none"),
-            routes,
+        let dispatcher = Dispatcher {
             upstreams: Upstreams::new(client.urls().clone()),
-            key: client.key().clone(),
-            decider: Arc::new(Decider::new(config, client, engines.clock.clone(), Arc::clone(&validity))),
             forwarder: Forwarder::new(config),
+            key: client.key().clone(),
+            clock: engines.clock.clone(),
+        };
+        let gateway = Arc::new(Gateway {
+            routes,
+            unrouted: Meter::new("none"),
+            decider: Arc::new(Decider::new(config, client, engines.clock.clone(), Arc::clone(&validity))),
+            dispatcher,
+            sessions: Sessions::new(),
+            limiter: Limiter::new(&config.rate_limit, engines.clock.clone()),
+            proxies: TrustedProxies::new(config.trusted_proxies.clone(), config.client_address_header),
+            reporter: Reporter::default(),
             clock: engines.clock.clone(),
             max_body_bytes: engines.http.max_body_bytes,
             upload_time: Duration::from_millis(engines.http.request_timeout_ms),
@@ -74,7 +95,11 @@ impl Server {
             websocket_idle: Duration::from_secs(config.websocket_idle_s),
             shutdown: engines.shutdown.clone(),
         });
-        Ok(Self { http, gateway, validity, engines })
+        let health = Health {
+            every: Duration::from_millis(config.health_check_interval_ms),
+            timeout: Duration::from_millis(config.connect_timeout_ms),
+        };
+        Ok(Self { http, gateway, validity, engines, health })
     }
 
     /// The bound address.
@@ -84,12 +109,23 @@ impl Server {
 
     /// Serves until the end is asked for.
     pub async fn run(self) {
-        let Self { http, gateway, validity, engines } = self;
+        let Self { http, gateway, validity, engines, health } = self;
         let shutdown = engines.shutdown.clone();
         let stop = shutdown.clone();
         let follow = revocation::follow(engines, validity);
         shutdown.spawn("revocations", async move {
             stop.unless_requested(follow).await;
+        });
+        let (stop, served) = (shutdown.clone(), Arc::clone(&gateway));
+        shutdown.spawn("routes", async move {
+            let upstreams = &served.dispatcher.upstreams;
+            let work = async {
+                tokio::join!(
+                    served.routes.follow(upstreams),
+                    upstreams.watch(&served.routes, &served.clock, health.every, health.timeout),
+                )
+            };
+            stop.unless_requested(work).await;
         });
         http.run(Router::new().fallback(proxy::handle).with_state(gateway), shutdown).await;
     }

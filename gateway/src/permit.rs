@@ -17,6 +17,8 @@ pub(crate) struct Permit {
     /// Normalised.
     pub(crate) path: String,
     pub(crate) caller: Arc<Caller>,
+    /// Whether a good token is not enough.
+    pub(crate) is_needed: bool,
     /// When it was given.
     pub(crate) given: Instant,
     /// How long it stands on its own.
@@ -29,7 +31,7 @@ impl Permit {
         if self.given.elapsed() <= self.lasts {
             return None;
         }
-        let Self { decider, token, method, path, caller, .. } = self;
-        Some(async move { decider.confirm(&token, &method, &path, &caller).await }.boxed())
+        let Self { decider, token, method, path, caller, is_needed, .. } = self;
+        Some(async move { decider.confirm(&token, &method, &path, &caller, is_needed).await }.boxed())
     }
 }

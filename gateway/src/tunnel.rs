@@ -20,6 +20,8 @@ use tokio::{
 };
 use tracing::debug;
 
+use crate::dispatch::InUse;
+
 /// Bytes on their way in each direction.
 const BUFFER_BYTES: usize = 4 * 1024;
 /// How long the other side may say goodbye when one side has closed, and both when the process ends.
@@ -35,6 +37,8 @@ pub(crate) struct Tunnel {
     pub(crate) idle: Duration,
     /// Its place among the others.
     pub(crate) permit: OwnedSemaphorePermit,
+    /// Who is at the other end; it counts as busy.
+    pub(crate) instance: InUse,
 }
 
 impl Tunnel {
@@ -49,7 +53,7 @@ impl Tunnel {
     }
 
     async fn carry(self, shutdown: Shutdown) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let Self { client, service, idle, permit } = self;
+        let Self { client, service, idle, permit, instance } = self;
         let activity = Arc::<Activity>::default();
         let (client, service) = tokio::try_join!(client, service)?;
         let mut client = Watched { io: TokioIo::new(client), activity: Arc::clone(&activity) };
@@ -73,7 +77,7 @@ impl Tunnel {
                 let _ = tokio::time::timeout(GOODBYE, copy).await;
             }
         }
-        drop(permit);
+        drop((permit, instance));
         Ok(())
     }
 }

@@ -1,18 +1,32 @@
-//! Where services are.
+//! Where services are, and which of their instances are well.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
 };
 
 use axum::http::{
     HeaderValue, Uri,
     uri::{Authority, Scheme},
 };
-use common::http::client::{Service, Urls};
-use tracing::warn;
+use common::{
+    clock::Clock,
+    http::{
+        balance::{Balancer, Instance},
+        client::{Service, Urls},
+    },
+};
+use futures_util::future::join_all;
+use tokio::{net::TcpStream, time::MissedTickBehavior};
+use tracing::{info, warn};
 
-/// Address of a service, read from its URL.
+use crate::{
+    domain::route::{RouteTable, Target},
+    live::Routes,
+};
+
+/// Address of an instance, read from its URL.
 #[derive(Debug)]
 pub(crate) struct Address {
     /// Host and port.
@@ -23,16 +37,25 @@ pub(crate) struct Address {
     pub(crate) base: String,
 }
 
-/// Addresses of the services. URLs are read again every second, not for every request.
+/// The instances of one service.
 #[derive(Debug)]
-pub(crate) struct Upstreams {
-    urls: Urls,
-    known: RwLock<HashMap<Service, Known>>,
+pub(crate) struct Pool {
+    /// The service in metrics.
+    pub(crate) name: String,
+    urls: Vec<String>,
+    pub(crate) balancer: Balancer<Address>,
 }
 
-#[derive(Debug)]
+/// The instances of all services. URLs of the platform's services are read again every second, not for every request.
+pub(crate) struct Upstreams {
+    urls: Urls,
+    services: RwLock<HashMap<Service, Known>>,
+    /// By their URLs, which routes may share.
+    others: RwLock<HashMap<Vec<String>, Arc<Pool>>>,
+}
+
 struct Known {
-    address: Arc<Address>,
+    pool: Arc<Pool>,
     until_ms: i64,
 }
 
@@ -40,21 +63,148 @@ impl Upstreams {
     const KEEP_MS: i64 = 1_000;
 
     pub(crate) fn new(urls: Urls) -> Self {
-        Self { urls, known: RwLock::default() }
+        Self { urls, services: RwLock::default(), others: RwLock::default() }
     }
 
-    /// The address of a service, if its URL is known.
-    pub(crate) fn address(&self, service: Service, now_ms: i64) -> Option<Arc<Address>> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+    /// Who answers for a target, if somebody is known. `route` is the name of the route that asks.
+    pub(crate) fn pool(&self, target: &Target, route: &str, now_ms: i64) -> Option<Arc<Pool>> {
+        let pool = match target {
+            Target::Service(service) => self.service(*service, now_ms)?,
+            Target::Urls(urls) => self.other(urls, route),
+            Target::Answer(..) => return None,
+        };
+        (!pool.balancer.instances().is_empty()).then_some(pool)
+    }
+
+    fn service(&self, service: Service, now_ms: i64) -> Option<Arc<Pool>> {
+        let known = read(&self.services);
         if let Some(known) = known.get(&service).filter(|known| now_ms < known.until_ms) {
-            return Some(Arc::clone(&known.address));
+            return Some(Arc::clone(&known.pool));
         }
         drop(known);
-        let url = self.urls.get(service)?;
-        let address = Arc::new(Address::parse(&url)?);
-        let known = Known { address: Arc::clone(&address), until_ms: now_ms + Self::KEEP_MS };
-        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(service, known);
-        Some(address)
+        let urls = self.urls.all(service);
+        if urls.is_empty() {
+            return None;
+        }
+        let mut known = self.services.write().unwrap_or_else(PoisonError::into_inner);
+        let until_ms = now_ms + Self::KEEP_MS;
+        let pool = match known.get(&service) {
+            // What is known of the health of the instances stays.
+            Some(known) if known.pool.urls == urls => Arc::clone(&known.pool),
+            before => {
+                if let Some(before) = before {
+                    before.pool.forget();
+                }
+                Arc::new(Pool::new(service.name(), urls))
+            }
+        };
+        known.insert(service, Known { pool: Arc::clone(&pool), until_ms });
+        Some(pool)
+    }
+
+    fn other(&self, urls: &[String], route: &str) -> Arc<Pool> {
+        if let Some(pool) = read(&self.others).get(urls) {
+            return Arc::clone(pool);
+        }
+        let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
+        let pool = others.entry(urls.to_vec()).or_insert_with(|| Arc::new(Pool::new(route, urls.to_vec())));
+        Arc::clone(pool)
+    }
+
+    /// Forgets the instances that only an earlier table had.
+    pub(crate) fn keep_only(&self, table: &RouteTable) {
+        let is_used = |urls: &Vec<String>| {
+            table.routes().iter().any(|route| matches!(&route.target, Target::Urls(own) if own == urls))
+        };
+        let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
+        others.retain(|urls, pool| {
+            let is_used = is_used(urls);
+            if !is_used {
+                pool.forget();
+            }
+            is_used
+        });
+    }
+
+    /// Looks regularly whether the instances that the routes lead to can be reached, for ever.
+    pub(crate) async fn watch(&self, routes: &Routes, clock: &Clock, every: Duration, timeout: Duration) {
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now_ms = clock.now_ms();
+            let mut pools: Vec<Arc<Pool>> = Vec::new();
+            for route in routes.current().table.routes() {
+                let pool = self.pool(&route.target, &route.name, now_ms);
+                let is_new = |pool: &Arc<Pool>| pools.iter().all(|known| !Arc::ptr_eq(known, pool));
+                if let Some(pool) = pool.filter(is_new) {
+                    pools.push(pool);
+                }
+            }
+            join_all(pools.iter().map(|pool| pool.check(clock, timeout))).await;
+        }
+    }
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    fn new(name: &str, urls: Vec<String>) -> Self {
+        let balancer = Balancer::new(urls.iter().filter_map(|url| Address::parse(url)));
+        Self { name: name.to_owned(), urls, balancer }
+    }
+
+    /// The place of an instance among the others.
+    pub(crate) fn place_of(&self, authority: &Authority) -> Option<usize> {
+        self.balancer.instances().iter().position(|instance| instance.target.authority == *authority)
+    }
+
+    /// Notes that an instance did not answer.
+    pub(crate) fn failed(&self, instance: &Instance<Address>, now_ms: i64) {
+        instance.failed(now_ms);
+        metrics::counter!("gateway_upstream_failures_total", &self.labels(instance)).increment(1);
+    }
+
+    /// Notes that a request is tried with another instance.
+    pub(crate) fn retried(&self) {
+        metrics::counter!("gateway_upstream_retries_total", "service" => self.name.clone()).increment(1);
+    }
+
+    async fn check(&self, clock: &Clock, timeout: Duration) {
+        join_all(self.balancer.instances().iter().map(|instance| async {
+            let address = instance.target.dialled();
+            let connected = tokio::time::timeout(timeout, TcpStream::connect(&address)).await;
+            let reason = match connected {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some("no connection in time".to_owned()),
+            };
+            if instance.set_down(reason.is_some()) {
+                if let Some(reason) = reason {
+                    warn!(service = self.name, address, reason, "an instance is away");
+                } else {
+                    info!(service = self.name, address, "an instance is back");
+                }
+            }
+            self.show(instance, instance.is_healthy(clock.now_ms()));
+        }))
+        .await;
+    }
+
+    fn forget(&self) {
+        for instance in self.balancer.instances() {
+            self.show(instance, false);
+        }
+    }
+
+    fn show(&self, instance: &Instance<Address>, is_up: bool) {
+        metrics::gauge!("gateway_upstream_up", &self.labels(instance)).set(f64::from(u8::from(is_up)));
+    }
+
+    fn labels(&self, instance: &Instance<Address>) -> [(&'static str, String); 2] {
+        [("service", self.name.clone()), ("instance", instance.target.authority.to_string())]
     }
 }
 
@@ -72,6 +222,11 @@ impl Address {
         let base = parts.path_and_query.map(|path| path.path().trim_end_matches('/').to_owned());
         Some(Self { authority, host, base: base.unwrap_or_default() })
     }
+
+    /// Host and port to connect to.
+    fn dialled(&self) -> String {
+        format!("{}:{}", self.authority.host(), self.authority.port_u16().unwrap_or(80))
+    }
 }
 
 #[cfg(test)]
@@ -81,16 +236,47 @@ mod tests {
     #[test]
     fn addresses_are_read_from_urls() {
         for (url, expected) in [
-            ("http://127.0.0.1:5000", Some(("127.0.0.1:5000", ""))),
-            ("http://auth/", Some(("auth", ""))),
-            ("http://[::1]:80/base/", Some(("[::1]:80", "/base"))),
+            ("http://127.0.0.1:5000", Some(("127.0.0.1:5000", "", "127.0.0.1:5000"))),
+            ("http://auth/", Some(("auth", "", "auth:80"))),
+            ("http://[::1]:80/base/", Some(("[::1]:80", "/base", "[::1]:80"))),
             ("https://auth", None),
             ("auth:5000", None),
             ("", None),
         ] {
             let address = Address::parse(url);
+            let dialled = address.as_ref().map(Address::dialled);
             let read = address.as_ref().map(|address| (address.authority.as_str(), address.base.as_str()));
-            assert_eq!(read, expected, "{url}");
+            assert_eq!(read, expected.map(|(authority, base, _)| (authority, base)), "{url}");
+            assert_eq!(dialled.as_deref(), expected.map(|(_, _, dialled)| dialled), "{url}");
         }
+    }
+
+    #[test]
+    fn what_is_known_of_instances_outlives_a_second_look() {
+        let urls = Urls::default();
+        urls.set(Service::Auth, "http://a:1, http://b:2/");
+        let upstreams = Upstreams::new(urls.clone());
+        let pool = |now_ms| upstreams.pool(&Target::Service(Service::Auth), "x", now_ms);
+        let first = pool(0).unwrap();
+        let authorities = |pool: &Pool| -> Vec<String> {
+            pool.balancer.instances().iter().map(|one| one.target.authority.to_string()).collect()
+        };
+        assert_eq!(authorities(&first), ["a:1", "b:2"]);
+        assert!(Arc::ptr_eq(&first, &pool(Upstreams::KEEP_MS).unwrap()));
+        urls.set(Service::Auth, "http://c:3");
+        assert_eq!(authorities(&pool(3 * Upstreams::KEEP_MS).unwrap()), ["c:3"]);
+        urls.set(Service::Auth, "ftp://c:3");
+        assert!(pool(5 * Upstreams::KEEP_MS).is_none());
+        assert!(upstreams.pool(&Target::Service(Service::History), "x", 0).is_none());
+    }
+
+    #[test]
+    fn routes_share_instances_and_forgotten_routes_leave_none() {
+        let upstreams = Upstreams::new(Urls::default());
+        let target = Target::Urls(vec!["http://a:1".to_owned()]);
+        let pool = upstreams.pool(&target, "x", 0).unwrap();
+        assert!(Arc::ptr_eq(&pool, &upstreams.pool(&target, "y", 0).unwrap()));
+        upstreams.keep_only(&RouteTable::embedded().unwrap());
+        assert!(!Arc::ptr_eq(&pool, &upstreams.pool(&target, "x", 0).unwrap()));
     }
 }

@@ -45,7 +45,9 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServiceCommand {
     /// Runs the API gateway: every request from outside comes through here
-    Gateway(Options),
+    ///
+    /// With a command behind it, it only tells about the route table and runs nothing.
+    Gateway(GatewayOptions),
     /// Runs users, logins, tenants and the policy decisions
     Auth(Options),
     /// Runs devices, templates, actuation and device passwords
@@ -62,6 +64,43 @@ pub(crate) enum ServiceCommand {
     IotAgentMqtt(Options),
     /// Runs the certificate authority and its records
     X509Identity(Options),
+}
+
+/// What `tatami gateway` is asked.
+#[derive(Debug, Args)]
+pub(crate) struct GatewayOptions {
+    #[command(subcommand)]
+    pub(crate) command: Option<GatewayCommand>,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+/// What `tatami gateway` can do besides running.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GatewayCommand {
+    /// Prints the effective route table, every path in the order in which they are looked at
+    ///
+    /// It is the embedded table, changed by the file that the setting `gateway.routes_file` names.
+    Routes {
+        /// As JSON, with everything that a route has
+        #[arg(long)]
+        json: bool,
+    },
+    /// Says which route a request takes, what it must pass and where it goes, or why it is refused
+    Explain {
+        /// Such as GET
+        method: String,
+        /// Path as a client sends it, such as /device/x, or a whole URL
+        path: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Checks a file of routes; exits with 1 and tells the line when something is wrong
+    Check {
+        /// The file
+        file: PathBuf,
+    },
 }
 
 /// What `tatami config` can do.
@@ -120,7 +159,7 @@ impl ServiceCommand {
     /// Which service, and its options.
     pub(crate) fn parts(&self) -> (Service, &Options) {
         match self {
-            Self::Gateway(options) => (Service::Gateway, options),
+            Self::Gateway(gateway) => (Service::Gateway, &gateway.options),
             Self::Auth(options) => (Service::Auth, options),
             Self::DeviceManager(options) => (Service::DeviceManager, options),
             Self::DataBroker(options) => (Service::DataBroker, options),

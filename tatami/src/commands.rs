@@ -1,13 +1,15 @@
 //! Commands for operators.
 #![expect(clippy::print_stdout, reason = "commands answer on the terminal")]
 
-use std::{process::ExitCode, time::Duration};
+use std::{fmt::Display, process::ExitCode, time::Duration};
 
 use common::engine::{EventLog, HistoryStore, SqlEngine, TicketStore};
 use figment::value::{Dict, Value};
+use gateway::inspect::Inspection;
+use serde::Serialize;
 
 use crate::{
-    cli::{ConfigCommand, Options},
+    cli::{ConfigCommand, GatewayCommand, Options},
     engines::{DataDir, EngineNames, Look, Remote},
     settings::{self, Settings, without_password},
 };
@@ -26,6 +28,35 @@ pub(crate) fn config(command: &ConfigCommand, options: &Options) -> anyhow::Resu
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// `tatami gateway …`
+pub(crate) fn gateway(command: &GatewayCommand, options: &Options) -> anyhow::Result<ExitCode> {
+    if let GatewayCommand::Check { file } = command {
+        let inspection = Inspection::of_file(file)?;
+        println!("ok: {} routes with the embedded ones", inspection.count());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let settings = Settings::load(options)?;
+    let inspection = Inspection::of_setting(&settings.gateway.routes_file)?;
+    match command {
+        GatewayCommand::Routes { json } => print_as(*json, &inspection.listing())?,
+        GatewayCommand::Explain { method, path, json } => {
+            let urls = |service| settings.urls.get(&service).cloned().unwrap_or_default();
+            print_as(*json, &inspection.explain(method, path, urls))?;
+        }
+        GatewayCommand::Check { .. } => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_as(json: bool, shown: &(impl Display + Serialize)) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(shown)?);
+    } else {
+        println!("{shown}");
+    }
+    Ok(())
 }
 
 fn print_section(path: &[&str], section: &Dict) {

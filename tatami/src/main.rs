@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use rustix::fs::Mode;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, GatewayOptions, ServiceCommand};
 
 fn main() -> ExitCode {
     // SQLite chooses its files' permissions itself: what this process creates is its user's alone. Before there are threads.
@@ -36,6 +36,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Config { command, options } => commands::config(&command, &options),
             Command::Doctor(options) => commands::doctor(&options).await,
             Command::Health { url } => commands::health(&url).await,
+            Command::Service(ServiceCommand::Gateway(GatewayOptions { command: Some(command), options })) => {
+                commands::gateway(&command, &options)
+            }
             Command::Service(command) => {
                 let (service, options) = command.parts();
                 services::single(service, options).await.map(|()| ExitCode::SUCCESS)

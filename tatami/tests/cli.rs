@@ -83,11 +83,20 @@ fn every_command_has_help() {
         "kafka-ws",
         "iot-agent-mqtt",
     ];
-    for command in
-        [&["up"][..], &["config"], &["config", "show"], &["doctor"], &["health"], &["x509-identity"]]
-            .into_iter()
-            .map(<[&str]>::to_vec)
-            .chain(services.map(|service| vec![service]))
+    for command in [
+        &["up"][..],
+        &["config"],
+        &["config", "show"],
+        &["doctor"],
+        &["health"],
+        &["x509-identity"],
+        &["gateway", "routes"],
+        &["gateway", "explain"],
+        &["gateway", "check"],
+    ]
+    .into_iter()
+    .map(<[&str]>::to_vec)
+    .chain(services.map(|service| vec![service]))
     {
         let arguments = [command.as_slice(), &["--help"]].concat();
         let output = tatami(&arguments, &[]);
@@ -133,6 +142,70 @@ fn a_service_alone_says_which_engines_it_needs() {
     for variable in ["TATAMI_KAFKA__BROKERS", "TATAMI_MONGODB__URL", "TATAMI_INTERNAL__SECRET"] {
         assert!(text(&output.stderr).contains(variable), "{}", text(&output.stderr));
     }
+}
+
+#[test]
+fn the_route_table_is_shown_and_explained() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("routes.toml");
+    let route = "[[route]]\nname = \"flows\"\nurls = [\"http://flows:1\", \"http://flows:2\"]\n\
+                 prefixes = [\"/flows\"]\nstrip = \"/flows\"\naccess = \"protected\"\n";
+    fs::write(&file, route).unwrap();
+    let path = file.display().to_string();
+    let environment =
+        [("TATAMI_GATEWAY__ROUTES_FILE", path.as_str()), ("TATAMI_URLS__HISTORY", "http://h:1,http://h:2")];
+    let said = |arguments: &[&str]| {
+        let output = tatami(arguments, &environment);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let routes = said(&["gateway", "routes"]);
+    let line = routes.lines().find(|line| line.contains("/flows ")).unwrap();
+    assert!(line.contains("http://flows:1,http://flows:2") && line.ends_with(&format!("{path}:1")), "{line}");
+    assert!(routes.lines().any(|line| line.contains("/cron") && line.contains("absent")), "{routes}");
+    let json: serde_json::Value = serde_json::from_str(&said(&["gateway", "routes", "--json"])).unwrap();
+    assert_eq!(json["routes"][0]["name"], "flows");
+
+    let told = said(&["gateway", "explain", "GET", "/flows/x"]);
+    assert!(told.contains("http://flows:1/x or http://flows:2/x"), "{told}");
+    let told = said(&["gateway", "explain", "GET", "/history/device/a/history?lastN=1"]);
+    assert!(told.contains("http://h:1/device/a/history or http://h:2/device/a/history"), "{told}");
+    let told = said(&["gateway", "explain", "GET", "/device/%2e%2e/x"]);
+    assert!(told.contains("400: the path contains a dot segment"), "{told}");
+    let json = said(&["gateway", "explain", "GET", "/nowhere", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["outcome"], "404: no route matches");
+
+    assert!(said(&["gateway", "check", &path]).starts_with("ok: "));
+    fs::write(
+        &file,
+        format!("{route}\n[[route]]\nname = \"flows\"\nexact = [\"/x\"]\naccess = \"public\"\n"),
+    )
+    .unwrap();
+    for arguments in
+        [&["gateway", "check", &path][..], &["gateway", "routes"], &["gateway", "explain", "GET", "/"]]
+    {
+        let output = tatami(arguments, &environment);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(error.contains(&format!("{path}:8: route \"flows\": the name is used twice")), "{error}");
+    }
+    let output = tatami(&["gateway", "check", "/nowhere/routes.toml"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_gateway_does_not_start_with_a_wrong_route_table() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("routes.toml");
+    fs::write(&file, "route = 1").unwrap();
+    let path = file.display().to_string();
+    let data_dir = directory.path().join("data").display().to_string();
+    let arguments = [&["up", "--data-dir", &data_dir][..], &FREE_PORTS].concat();
+    let output = tatami(&arguments, &[("TATAMI_GATEWAY__ROUTES_FILE", &path)]);
+    let error = text(&output.stderr);
+    assert!(!output.status.success());
+    assert!(error.contains("gateway.routes_file") && error.contains(&format!("{path}:1:")), "{error}");
 }
 
 #[test]

@@ -9,7 +9,10 @@ use std::{
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::caller::{CALLER_HEADER, Caller, InternalKey};
+use super::{
+    balance::Balancer,
+    caller::{CALLER_HEADER, Caller, InternalKey},
+};
 use crate::clock::Clock;
 
 /// A service that others call over HTTP.
@@ -30,25 +33,86 @@ pub enum Service {
     X509Identity,
 }
 
+impl Service {
+    /// Its name in settings and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::DeviceManager => "device_manager",
+            Self::DataBroker => "data_broker",
+            Self::History => "history",
+            Self::KafkaWs => "kafka_ws",
+            Self::X509Identity => "x509_identity",
+        }
+    }
+}
+
+/// Base URLs of the instances of one service: `http://host:port`, several with commas in between or as a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "OneOrMany")]
+pub struct UrlList(Vec<String>);
+
+impl UrlList {
+    /// Each without a trailing slash.
+    pub fn urls(&self) -> &[String] {
+        &self.0
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl From<OneOrMany> for UrlList {
+    fn from(urls: OneOrMany) -> Self {
+        match urls {
+            OneOrMany::One(urls) => urls.as_str().into(),
+            OneOrMany::Many(urls) => urls.join(",").as_str().into(),
+        }
+    }
+}
+
+impl From<&str> for UrlList {
+    fn from(urls: &str) -> Self {
+        let urls = urls.split(',').map(|url| url.trim().trim_end_matches('/').to_owned());
+        Self(urls.filter(|url| !url.is_empty()).collect())
+    }
+}
+
 /// Base URLs of the services, section `urls` of the settings. Cheap to clone; `tatami up` fills it as it binds.
 #[derive(Debug, Clone, Default)]
-pub struct Urls(Arc<RwLock<HashMap<Service, String>>>);
+pub struct Urls(Arc<RwLock<HashMap<Service, Arc<Balancer<String>>>>>);
 
 impl Urls {
     /// URLs from the settings.
-    pub fn new(urls: HashMap<Service, String>) -> Self {
-        Self(Arc::new(RwLock::new(urls)))
+    pub fn new(urls: HashMap<Service, UrlList>) -> Self {
+        let balancer = |(service, urls): (_, UrlList)| (service, Arc::new(Balancer::new(urls.0)));
+        Self(Arc::new(RwLock::new(urls.into_iter().map(balancer).collect())))
     }
 
-    /// Sets or replaces the URL of a service, for example `http://127.0.0.1:5000`.
-    pub fn set(&self, service: Service, url: impl Into<String>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(service, url.into());
+    /// Sets or replaces the URLs of a service, for example `http://127.0.0.1:5000`; several with commas in between.
+    pub fn set(&self, service: Service, urls: impl AsRef<str>) {
+        let balancer = Arc::new(Balancer::new(UrlList::from(urls.as_ref()).0));
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(service, balancer);
     }
 
-    /// The URL of a service, without a trailing slash.
+    /// The URL of the first instance of a service, without a trailing slash.
     pub fn get(&self, service: Service) -> Option<String> {
-        let urls = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        urls.get(&service).map(|url| url.trim_end_matches('/').to_owned())
+        self.all(service).into_iter().next()
+    }
+
+    /// The URLs of all instances of a service, without a trailing slash.
+    pub fn all(&self, service: Service) -> Vec<String> {
+        let balancer = self.balancer(service);
+        let instances = balancer.iter().flat_map(|balancer| balancer.instances());
+        instances.map(|instance| instance.target.clone()).collect()
+    }
+
+    fn balancer(&self, service: Service) -> Option<Arc<Balancer<String>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&service).map(Arc::clone)
     }
 }
 
@@ -162,33 +226,53 @@ impl InternalClient {
         method: Method,
         path: &str,
         caller: &Caller,
-        with: impl FnOnce(RequestBuilder) -> RequestBuilder,
+        with: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, CallError> {
         let response = self.answer(to, method, path, caller, with).await?;
         let status = response.status();
         if status.is_success() { Ok(response) } else { Err(CallError::Refused { service: to, status }) }
     }
 
-    /// Sends a request and returns the answer unless the service is in trouble.
+    /// Sends a request to an instance that can be reached, and returns the answer unless the service is in trouble.
     async fn answer(
         &self,
         to: Service,
         method: Method,
         path: &str,
         caller: &Caller,
-        with: impl FnOnce(RequestBuilder) -> RequestBuilder,
+        with: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, CallError> {
         let unavailable = |reason: String| CallError::Unavailable { service: to, reason };
-        let base = self.urls.get(to).ok_or_else(|| unavailable("its URL is not known yet".to_owned()))?;
+        let unknown = || unavailable("its URL is not known yet".to_owned());
+        let balancer = self.urls.balancer(to).ok_or_else(unknown)?;
         let signature = self.key.sign(&method, path, caller, &self.clock);
-        let request = self.http.request(method, format!("{base}{path}")).header(CALLER_HEADER, signature);
-        let response = with(request).send().await.map_err(|error| unavailable(error.to_string()))?;
-        let status = response.status();
-        if status.is_server_error() {
-            Err(unavailable(format!("it answered {status}")))
-        } else {
-            Ok(response)
+        let mut tried = Vec::new();
+        let mut failure = unknown();
+        while let Some(instance) = balancer.pick(self.clock.now_ms(), &tried) {
+            let request = self.http.request(method.clone(), format!("{}{path}", instance.target));
+            match with(request.header(CALLER_HEADER, signature.clone())).send().await {
+                Ok(response) => {
+                    instance.succeeded();
+                    let status = response.status();
+                    return if status.is_server_error() {
+                        Err(unavailable(format!("it answered {status}")))
+                    } else {
+                        Ok(response)
+                    };
+                }
+                Err(error) => {
+                    instance.failed(self.clock.now_ms());
+                    // Another instance may be asked what the first cannot have heard, or what changes nothing.
+                    let may_repeat = error.is_connect() || (method == Method::GET && !error.is_timeout());
+                    failure = unavailable(error.to_string());
+                    if !may_repeat {
+                        break;
+                    }
+                    tried.push(instance.index());
+                }
+            }
         }
+        Err(failure)
     }
 }
 

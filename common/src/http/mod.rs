@@ -1,6 +1,7 @@
 //! HTTP as every service speaks it.
 
 pub mod admin;
+pub mod balance;
 pub mod caller;
 pub mod client;
 pub mod json;

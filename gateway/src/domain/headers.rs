@@ -13,6 +13,10 @@ pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forward
 pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// What was removed from the front of the path.
 pub(crate) const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+/// The user's name, for services that are not ours (dojot-api.md 1.1).
+pub(crate) const CONSUMER_USERNAME: HeaderName = HeaderName::from_static("x-consumer-username");
+/// The user's tenant, for services that are not ours.
+pub(crate) const TENANT: HeaderName = HeaderName::from_static("x-tatami-tenant");
 
 type Names = SmallVec<[HeaderName; 8]>;
 

@@ -1,6 +1,8 @@
 //! Rules without I/O.
 
 pub(crate) mod bearer;
+pub(crate) mod budget;
+pub(crate) mod client;
 pub(crate) mod framing;
 pub(crate) mod headers;
 pub(crate) mod path;

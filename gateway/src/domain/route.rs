@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc};
 use axum::http::{Method, StatusCode};
 use common::http::client::Service;
 use regex::RegexSet;
+use serde::{Deserialize, Serialize};
 
 /// One way in.
 #[derive(Debug)]
@@ -13,12 +14,18 @@ pub(crate) struct Route {
     pub(crate) index: usize,
     /// Its name in logs and metrics.
     pub(crate) name: String,
+    /// Where it is written: file and line.
+    pub(crate) origin: String,
     /// Who answers.
     pub(crate) target: Target,
-    /// Whether token and policy decision are needed.
-    pub(crate) is_protected: bool,
+    /// What is asked before anything else.
+    pub(crate) access: Access,
+    /// How failures are counted, if they are.
+    pub(crate) rate_limit: Option<RateLimit>,
     /// Whether the connection may become a websocket.
     pub(crate) allows_websocket: bool,
+    /// Whether it carries socket.io, whose sessions belong to one instance.
+    pub(crate) is_socketio: bool,
     /// Longest time until the service begins to answer, if it has one of its own.
     pub(crate) timeout_ms: Option<u64>,
     /// Allowed methods; all when empty.
@@ -26,16 +33,50 @@ pub(crate) struct Route {
     /// Removed from the front of the path; empty for nothing.
     pub(crate) strip: String,
     /// Put in front of what is left of the path.
-    pub(super) upstream: String,
+    pub(crate) upstream: String,
 }
 
 /// Who answers the requests of a route.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// A service.
+    /// A service of the platform.
     Service(Service),
+    /// Somebody else, at any of these URLs.
+    Urls(Vec<String>),
     /// The gateway itself.
     Answer(StatusCode, String),
+}
+
+/// What a route asks for before anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Access {
+    /// Nothing.
+    Public,
+    /// A good token.
+    Token,
+    /// A good token whose holder the PDP permits the request.
+    Protected,
+}
+
+/// Which answers of a route are failures, and whose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RateLimit {
+    /// Where the account is.
+    pub(crate) account: Account,
+    /// Statuses that are failures.
+    pub(crate) failures: Vec<u16>,
+}
+
+/// Where a request says whose account it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Account {
+    /// Member `username` of its JSON body, which has to be small.
+    Body,
+    /// Its token, else its path.
+    Caller,
 }
 
 /// All ways in.
@@ -43,11 +84,20 @@ pub(crate) enum Target {
 pub(crate) struct RouteTable {
     pub(super) routes: Vec<Arc<Route>>,
     pub(super) patterns: RegexSet,
-    /// The route of each pattern.
-    pub(super) pattern_routes: Vec<usize>,
+    /// The text and the route of each pattern.
+    pub(super) pattern_routes: Vec<(String, usize)>,
     pub(super) exact: HashMap<String, usize>,
     /// The longest first.
     pub(super) prefixes: Vec<(String, usize)>,
+}
+
+/// Which of a route's paths matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", content = "text", rename_all = "lowercase")]
+pub(crate) enum Matched<'a> {
+    Pattern(&'a str),
+    Exact(&'a str),
+    Prefix(&'a str),
 }
 
 impl RouteTable {
@@ -63,16 +113,47 @@ impl RouteTable {
 
     fn index_of(&self, path: &str) -> Option<usize> {
         if let Some(first) = self.patterns.matches(path).iter().next() {
-            return self.pattern_routes.get(first).copied();
+            return self.pattern_routes.get(first).map(|(_, index)| *index);
         }
         if let Some(index) = self.exact.get(path) {
             return Some(*index);
         }
         self.prefixes.iter().find(|(prefix, _)| is_under(path, prefix)).map(|(_, index)| *index)
     }
+
+    /// Everything that matches a normalised path, in the order in which it is looked at. The first is the one that
+    /// [`RouteTable::find`] finds.
+    pub(crate) fn candidates<'a>(&'a self, path: &'a str) -> Vec<(Matched<'a>, &'a Arc<Route>)> {
+        let patterns = self.patterns.matches(path).into_iter().filter_map(|place| {
+            let (text, index) = self.pattern_routes.get(place)?;
+            Some((Matched::Pattern(text), *index))
+        });
+        let exact = self.exact.get(path).map(|index| (Matched::Exact(path), *index));
+        let prefixes = self.prefixes.iter().filter(|(prefix, _)| is_under(path, prefix));
+        let prefixes = prefixes.map(|(prefix, index)| (Matched::Prefix(prefix), *index));
+        let all = patterns.chain(exact).chain(prefixes);
+        all.filter_map(|(matched, index)| Some((matched, self.routes.get(index)?))).collect()
+    }
+
+    /// The paths of a route, as they are written: patterns, exact paths, prefixes.
+    pub(crate) fn paths_of(&self, route: &Route) -> Vec<Matched<'_>> {
+        let patterns = self.pattern_routes.iter().filter(|(_, index)| *index == route.index);
+        let mut exact: Vec<_> =
+            self.exact.iter().filter(|(_, index)| **index == route.index).map(|(path, _)| path).collect();
+        exact.sort();
+        let prefixes = self.prefixes.iter().filter(|(_, index)| *index == route.index);
+        let patterns = patterns.map(|(text, _)| Matched::Pattern(text));
+        let exact = exact.into_iter().map(|path| Matched::Exact(path));
+        patterns.chain(exact).chain(prefixes.map(|(prefix, _)| Matched::Prefix(prefix))).collect()
+    }
 }
 
 impl Route {
+    /// Allowed methods; all when empty.
+    pub(crate) fn methods(&self) -> &[Method] {
+        &self.methods
+    }
+
     /// Whether the route takes this method.
     pub(crate) fn allows(&self, method: &Method) -> bool {
         self.methods.is_empty() || self.methods.contains(method)
@@ -102,20 +183,22 @@ pub(super) fn is_under(path: &str, prefix: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ROUTES;
 
     fn table() -> RouteTable {
-        RouteTable::parse(ROUTES).unwrap()
+        RouteTable::embedded().unwrap()
     }
 
     /// Route and upstream path of a request, or what happens instead.
     fn lookup(method: &str, path: &str) -> String {
         let table = table();
         let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let candidates = table.candidates(path);
+        let first = candidates.first().map(|(_, route)| &route.name);
+        assert_eq!(first, table.find(path).map(|route| &route.name), "{path}");
         match table.find(path) {
             None => "none".to_owned(),
             Some(route) => {
-                let access = if route.is_protected { "protected" } else { "public" };
+                let access = if route.access == Access::Protected { "protected" } else { "public" };
                 if !route.allows(&method) || route.name == "absent" {
                     return format!("none {access}");
                 }
@@ -123,6 +206,24 @@ mod tests {
                 format!("{} {access} {upstream}", route.name)
             }
         }
+    }
+
+    #[test]
+    fn candidates_come_in_the_order_in_which_they_are_looked_at() {
+        let table = table();
+        let names = |path| {
+            let all = table.candidates(path);
+            all.iter().map(|(matched, route)| format!("{matched:?} {}", route.name)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            names("/kafka-ws/v1/ticket"),
+            [r#"Pattern("/kafka-ws/v[0-9]+/ticket/?") kafka-ws-ticket"#, r#"Prefix("/kafka-ws") kafka-ws"#]
+        );
+        assert_eq!(
+            names("/stream/socketio"),
+            [r#"Exact("/stream/socketio") data-streams"#, r#"Prefix("/stream") absent"#]
+        );
+        assert!(names("/nowhere").is_empty());
     }
 
     #[test]

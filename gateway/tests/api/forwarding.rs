@@ -67,8 +67,11 @@ async fn a_service_that_is_away_is_a_bad_gateway() {
         let urls = stack.test.engines.client.urls().clone();
         let alive = urls.get(Service::DeviceManager).unwrap();
         urls.set(Service::DeviceManager, dead_url().await);
-        let (status, body) = stack.plain("GET", "/device", TOKEN).await;
-        assert_eq!(status, 502);
+        let body = eventually("nobody answers", async || {
+            let (status, body) = stack.plain("GET", "/device", TOKEN).await;
+            (status == 502).then_some(body)
+        })
+        .await;
         assert!(
             body.starts_with(r#"{"message":"An invalid response was received from the upstream server""#),
             "{body}"

@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,6 +27,7 @@ use common::{
         client::Service,
         server::HttpServer,
     },
+    shutdown::Shutdown,
     testing::{TestEngines, eventually},
     wire::{Subject, Tenant, Topic, event::Revocation},
 };
@@ -152,6 +156,22 @@ impl Stack {
         Self { test, fake, addr, base: format!("http://{addr}") }
     }
 
+    /// Starts one more instance of something, for as long as the `Instance` lives.
+    pub(crate) async fn instance(&self, listen: &str, router: Router) -> Instance {
+        let engines = &self.test.engines;
+        let hits = Arc::<AtomicUsize>::default();
+        let counter = Arc::clone(&hits);
+        let router = router.layer(axum::middleware::map_request(move |request: Request| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            std::future::ready(request)
+        }));
+        let http = HttpServer::bind(listen, engines.http).await.unwrap();
+        let address = http.local_addr().unwrap();
+        let stop = engines.shutdown.child();
+        engines.shutdown.spawn("instance", http.run(router, stop.clone()));
+        Instance { address, hits, stop }
+    }
+
     /// Sends exactly this and returns what comes back until the connection closes.
     pub(crate) async fn raw(&self, bytes: impl AsRef<[u8]>) -> String {
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
@@ -192,6 +212,30 @@ impl Stack {
     /// A permitted request.
     pub(crate) async fn get(&self, path: &str) -> u16 {
         self.plain("GET", path, "Authorization: Bearer good\r\n").await.0
+    }
+}
+
+/// An instance of a service.
+pub(crate) struct Instance {
+    pub address: SocketAddr,
+    hits: Arc<AtomicUsize>,
+    stop: Shutdown,
+}
+
+impl Instance {
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Requests that have reached it.
+    pub(crate) fn hits(&self) -> usize {
+        self.hits.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.stop.request();
     }
 }
 
@@ -353,8 +397,13 @@ async fn remember(State((fake, service)): State<FakeService>, request: Request) 
         return StatusCode::BAD_REQUEST.into_response();
     };
     let answer = json!({ "target": target, "length": body.len() });
+    // A login with the password `wrong`.
+    let is_refused = service == Service::Auth && body.windows(7).any(|part| part == b"\"wrong\"");
     let seen = Seen { service, method: parts.method, target, headers: parts.headers, caller, body };
     fake.0.seen.lock().unwrap().push(seen);
+    if is_refused {
+        return (StatusCode::FORBIDDEN, Json(json!({ "message": "AuthorizationError" }))).into_response();
+    }
     let hop = [("connection", "x-hop"), ("x-hop", "1"), ("x-tatami-secret", "1"), ("x-stays", "1")];
     (hop, Json(answer)).into_response()
 }

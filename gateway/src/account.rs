@@ -1,0 +1,95 @@
+//! Whose account a request is about, for counting its failures.
+
+use std::borrow::Cow;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, header},
+};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::{
+    domain::route::Account,
+    error::Refusal,
+    upload::{Upload, UploadError},
+};
+
+/// A login is smaller.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+
+/// The account, or what comes nearest to it; empty when nothing does. A body that has to be read is put back.
+pub(crate) async fn of<'a>(
+    account: Account,
+    headers: &'a HeaderMap,
+    path: &'a str,
+    body: &mut Upload,
+) -> Result<Cow<'a, str>, Refusal> {
+    match account {
+        Account::Caller => {
+            let token =
+                headers.get(header::AUTHORIZATION).map(|value| String::from_utf8_lossy(value.as_bytes()));
+            Ok(token.unwrap_or(Cow::Borrowed(path)))
+        }
+        Account::Body => {
+            let mut read = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let Ok(data) = frame?.into_data() else { continue };
+                if read.len() + data.len() > MAX_BODY_BYTES {
+                    return Err(UploadError::TooLarge.into());
+                }
+                read.extend_from_slice(&data);
+            }
+            let account = username(&read);
+            *body = Upload::new(Body::from(read), MAX_BODY_BYTES, Instant::now());
+            Ok(Cow::Owned(account))
+        }
+    }
+}
+
+/// As auth reads it: user names are in lower case there.
+fn username(body: &[u8]) -> String {
+    let document: Option<Value> = serde_json::from_slice(body).ok();
+    let name = document.as_ref().and_then(|document| document.get("username")?.as_str());
+    name.unwrap_or_default().to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_name_is_read_as_auth_reads_it() {
+        for (body, expected) in [
+            (r#"{"username": "Joe", "passwd": "x"}"#, "joe"),
+            (r#"{"username": "a", "username": "b"}"#, "b"),
+            (r#"{"username": 7}"#, ""),
+            (r#"["username"]"#, ""),
+            ("", ""),
+            ("{", ""),
+        ] {
+            assert_eq!(username(body.as_bytes()), expected, "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_put_back_and_a_large_one_refused() {
+        let upload = |size: usize| Upload::new(Body::from(vec![b'x'; size]), usize::MAX, Instant::now());
+        let headers = HeaderMap::new();
+        let mut body = upload(MAX_BODY_BYTES);
+        of(Account::Body, &headers, "/", &mut body).await.unwrap();
+        assert_eq!(body.collect().await.unwrap().to_bytes().len(), MAX_BODY_BYTES);
+        let refused = of(Account::Body, &headers, "/", &mut upload(MAX_BODY_BYTES + 1)).await;
+        assert!(matches!(refused, Err(Refusal::Body(UploadError::TooLarge))));
+    }
+
+    #[tokio::test]
+    async fn a_token_stands_for_its_holder() {
+        let mut headers = HeaderMap::new();
+        let mut body = Upload::empty();
+        assert_eq!(of(Account::Caller, &headers, "/x", &mut body).await.unwrap(), "/x");
+        headers.insert(header::AUTHORIZATION, "Bearer t".parse().unwrap());
+        assert_eq!(of(Account::Caller, &headers, "/x", &mut body).await.unwrap(), "Bearer t");
+    }
+}

@@ -1,0 +1,275 @@
+//! Counts failures per account and client address, and refuses who has failed too often.
+//!
+//! Whatever is under way counts as if it would fail, so nobody gets more failures by trying many things at once; who
+//! succeeds makes room again, and who comes too early for that waits for it.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    http::{HeaderMap, HeaderName, StatusCode},
+    response::Response,
+};
+use common::clock::Clock;
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
+
+use crate::{
+    config::RateLimits,
+    domain::{
+        budget::{Budget, Limits, Quota, Room},
+        route::{RateLimit, Route},
+    },
+    error::Refusal,
+};
+
+/// Failures of everybody. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Limiter(Arc<Shared>);
+
+struct Shared {
+    account: Limits,
+    address: Limits,
+    clock: Clock,
+    budgets: Mutex<HashMap<Key, Budget>>,
+    /// Something has ended, so there may be room.
+    ended: Notify,
+    /// Those who wait for room keep their requests, so there is a limit to them.
+    waiting: Semaphore,
+    /// Names are not kept, and nobody can choose what they share.
+    hasher: RandomState,
+}
+
+/// Whose budget it is: of an account at an address, or of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    Account(u64),
+    Address(u64),
+}
+
+/// Something that was let through and has not ended.
+pub(crate) struct Attempt {
+    limiter: Limiter,
+    keys: [Key; 2],
+    failures: Vec<u16>,
+    has_ended: bool,
+}
+
+/// Most budgets that are remembered; the oldest are forgotten for new ones.
+const MAX_BUDGETS: usize = 100_000;
+/// Most requests that wait for room.
+const MAX_WAITING: usize = 1_000;
+/// How long they wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+impl Limiter {
+    pub(crate) fn new(limits: &RateLimits, clock: Clock) -> Self {
+        Self(Arc::new(Shared {
+            account: Limits { per_minute: limits.account_minute, per_hour: limits.account_hour },
+            address: Limits { per_minute: limits.address_minute, per_hour: limits.address_hour },
+            clock,
+            budgets: Mutex::default(),
+            ended: Notify::new(),
+            waiting: Semaphore::new(MAX_WAITING),
+            hasher: RandomState::new(),
+        }))
+    }
+
+    /// Lets a request through, or says that there were too many failures.
+    pub(crate) async fn admit(
+        &self,
+        route: &Route,
+        limit: &RateLimit,
+        account: &str,
+        address: IpAddr,
+    ) -> Result<Attempt, Refusal> {
+        let address = network(address);
+        let hash = |account| self.0.hasher.hash_one((&route.name, address, account));
+        let keys = [Key::Account(hash(Some(account))), Key::Address(hash(None))];
+        let failures = limit.failures.clone();
+        let attempt = |limiter: &Self| Attempt { limiter: limiter.clone(), keys, failures, has_ended: false };
+        let deadline = Instant::now() + LONGEST_WAIT;
+        let mut place = None;
+        loop {
+            let mut ended = std::pin::pin!(self.0.ended.notified());
+            // Before looking, so that nothing ends unnoticed in between.
+            ended.as_mut().enable();
+            match self.try_begin(keys) {
+                (Room::Free, _) => return Ok(attempt(self)),
+                (Room::None, quota) => return Err(Refusal::RateLimited(quota)),
+                (Room::Later, quota) => {
+                    if place.is_none() {
+                        let taken = self.0.waiting.try_acquire();
+                        place = Some(taken.map_err(|_| Refusal::RateLimited(quota))?);
+                    }
+                    let in_time = tokio::time::timeout_at(deadline, ended).await;
+                    in_time.map_err(|_| Refusal::RateLimited(quota))?;
+                }
+            }
+        }
+    }
+
+    fn try_begin(&self, keys: [Key; 2]) -> (Room, Quota) {
+        let now_ms = self.0.clock.now_ms();
+        let mut budgets = self.budgets();
+        let mut result = (Room::Free, None);
+        for key in keys {
+            let limits = self.limits(key);
+            let unused = Budget::default();
+            let budget = budgets.get(&key).unwrap_or(&unused);
+            let room = budget.room(limits, now_ms);
+            let is_worse = matches!((result.0, room), (Room::Free, Room::Later) | (_, Room::None));
+            if is_worse || result.1.is_none() {
+                result = (room, Some(budget.quota(limits, now_ms)));
+            }
+        }
+        if result.0 == Room::Free {
+            make_room(&mut budgets, now_ms);
+            for key in keys {
+                budgets.entry(key).or_default().begin();
+            }
+        }
+        let quota = result.1.unwrap_or_else(|| Budget::default().quota(self.0.account, now_ms));
+        (result.0, quota)
+    }
+
+    fn end(&self, keys: [Key; 2], has_failed: bool) -> Quota {
+        let now_ms = self.0.clock.now_ms();
+        let mut budgets = self.budgets();
+        let mut quota = None;
+        for key in keys {
+            let budget = budgets.entry(key).or_default();
+            budget.end(has_failed, now_ms);
+            quota.get_or_insert_with(|| budget.quota(self.limits(key), now_ms));
+            if budget.is_clean(now_ms) {
+                budgets.remove(&key);
+            }
+        }
+        drop(budgets);
+        self.0.ended.notify_waiters();
+        quota.unwrap_or_else(|| Budget::default().quota(self.0.account, now_ms))
+    }
+
+    fn limits(&self, key: Key) -> Limits {
+        match key {
+            Key::Account(_) => self.0.account,
+            Key::Address(_) => self.0.address,
+        }
+    }
+
+    fn budgets(&self) -> MutexGuard<'_, HashMap<Key, Budget>> {
+        self.0.budgets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets what is over, and if that is not enough, the oldest tenth.
+fn make_room(budgets: &mut HashMap<Key, Budget>, now_ms: i64) {
+    if budgets.len() + 2 <= MAX_BUDGETS {
+        return;
+    }
+    budgets.retain(|_, budget| !budget.is_clean(now_ms));
+    if budgets.len() + 2 <= MAX_BUDGETS {
+        return;
+    }
+    let mut ends: Vec<i64> = budgets.values().map(Budget::ends_ms).collect();
+    let (_, oldest, _) = ends.select_nth_unstable(MAX_BUDGETS / 10);
+    let oldest = *oldest;
+    budgets.retain(|_, budget| budget.is_busy() || budget.ends_ms() > oldest);
+}
+
+impl Attempt {
+    /// Counts the answer and tells the client what is left.
+    pub(crate) fn end(mut self, response: &mut Response) {
+        let has_failed = self.failures.contains(&response.status().as_u16());
+        if has_failed {
+            metrics::counter!("gateway_counted_failures_total").increment(1);
+        }
+        self.has_ended = true;
+        let quota = self.limiter.end(self.keys, has_failed);
+        quota.show(response.headers_mut());
+    }
+}
+
+/// The client has gone away, or the service: it is no failure of the client that it could learn anything from.
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.limiter.end(self.keys, false);
+        }
+    }
+}
+
+impl Quota {
+    /// Status of the refusal.
+    pub(crate) const STATUS: StatusCode = StatusCode::TOO_MANY_REQUESTS;
+
+    /// Writes the headers of the contract (dojot-api.md 1.4).
+    pub(crate) fn show(&self, headers: &mut HeaderMap) {
+        let Limits { per_minute, per_hour } = self.limits;
+        let is_hour = per_hour > 0 && (per_minute == 0 || self.hour_left < self.minute_left);
+        let (limit, left) = if is_hour { (per_hour, self.hour_left) } else { (per_minute, self.minute_left) };
+        if limit == 0 {
+            return;
+        }
+        for (name, value, is_limited) in [
+            ("ratelimit-limit", limit, true),
+            ("ratelimit-remaining", left, true),
+            ("ratelimit-reset", self.reset_s, true),
+            ("x-ratelimit-limit-minute", per_minute, per_minute > 0),
+            ("x-ratelimit-remaining-minute", self.minute_left, per_minute > 0),
+            ("x-ratelimit-limit-hour", per_hour, per_hour > 0),
+            ("x-ratelimit-remaining-hour", self.hour_left, per_hour > 0),
+        ] {
+            if is_limited {
+                headers.insert(HeaderName::from_static(name), value.into());
+            }
+        }
+    }
+}
+
+/// Of an IPv6 address only the network, because whoever has one has all of its addresses.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_are_forgotten_when_there_are_too_many() {
+        let mut budgets = HashMap::new();
+        for number in 0..MAX_BUDGETS as u64 {
+            let mut budget = Budget::default();
+            budget.begin();
+            budget.end(true, number as i64);
+            budgets.insert(Key::Account(number), budget);
+        }
+        let now_ms = MAX_BUDGETS as i64;
+        let mut busy = Budget::default();
+        busy.begin();
+        budgets.insert(Key::Address(0), busy);
+        make_room(&mut budgets, now_ms);
+        assert!(budgets.len() <= MAX_BUDGETS - MAX_BUDGETS / 10 + 1, "{}", budgets.len());
+        assert!(budgets.contains_key(&Key::Address(0)), "what is under way stays");
+        assert!(!budgets.contains_key(&Key::Account(0)));
+        assert!(budgets.contains_key(&Key::Account(MAX_BUDGETS as u64 - 1)));
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_address() {
+        let network = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
+    }
+}
