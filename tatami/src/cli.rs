@@ -33,6 +33,15 @@ pub(crate) enum Command {
     },
     /// Checks the engines and says what is wrong
     Doctor(Options),
+    /// Makes, lists and removes tenants of a running platform
+    ///
+    /// Logs in with the password in `TATAMI_PASSWORD`, or asks for it.
+    Tenant {
+        #[command(subcommand)]
+        command: TenantCommand,
+        #[command(flatten)]
+        login: Login,
+    },
     /// Exits with 0 when the process that answers there is ready
     Health {
         /// Readiness page of the process
@@ -49,7 +58,9 @@ pub(crate) enum ServiceCommand {
     /// With a command behind it, it only tells about the route table and runs nothing.
     Gateway(GatewayOptions),
     /// Runs users, logins, tenants and the policy decisions
-    Auth(Options),
+    ///
+    /// With a command behind it, it asks a running platform and runs nothing.
+    Auth(AuthOptions),
     /// Runs devices, templates, actuation and device passwords
     DeviceManager(Options),
     /// Runs topics and socket.io
@@ -101,6 +112,61 @@ pub(crate) enum GatewayCommand {
         /// The file
         file: PathBuf,
     },
+}
+
+/// What `tatami auth` is asked.
+#[derive(Debug, Args)]
+pub(crate) struct AuthOptions {
+    #[command(subcommand)]
+    pub(crate) command: Option<AuthCommand>,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+/// What `tatami auth` can do besides running.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuthCommand {
+    /// Makes a new key that signs tokens; nobody is logged out
+    ///
+    /// Logs in with the password in `TATAMI_PASSWORD`, or asks for it.
+    RotateKeys {
+        #[command(flatten)]
+        login: Login,
+    },
+}
+
+/// What `tatami tenant` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Lists tenants, and those that are being removed
+    List,
+    /// Makes a tenant, which stays until it is removed; without this, a tenant comes and goes with its users
+    Add {
+        /// A lower-case letter, then lower-case letters, digits and underscores
+        name: String,
+    },
+    /// Removes a tenant with its users, devices, history, certificates and topics
+    Remove {
+        /// Its name
+        name: String,
+        /// Does not ask
+        #[arg(long)]
+        yes: bool,
+        /// How long to wait until all services have removed what they keep, in seconds
+        #[arg(long = "wait", value_name = "SECONDS", default_value_t = 60)]
+        wait_s: u64,
+    },
+}
+
+/// A running platform, and who asks. The password is taken from `TATAMI_PASSWORD`, or asked for.
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// Address of the gateway
+    #[arg(global = true, long, value_name = "URL", default_value = "http://127.0.0.1:8000")]
+    pub(crate) gateway: String,
+    /// Login name
+    #[arg(global = true, long, value_name = "NAME", default_value = "admin")]
+    pub(crate) user: String,
 }
 
 /// What `tatami config` can do.
@@ -160,7 +226,7 @@ impl ServiceCommand {
     pub(crate) fn parts(&self) -> (Service, &Options) {
         match self {
             Self::Gateway(gateway) => (Service::Gateway, &gateway.options),
-            Self::Auth(options) => (Service::Auth, options),
+            Self::Auth(auth) => (Service::Auth, &auth.options),
             Self::DeviceManager(options) => (Service::DeviceManager, options),
             Self::DataBroker(options) => (Service::DataBroker, options),
             Self::Persister(options) => (Service::Persister, options),

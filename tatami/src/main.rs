@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod administration;
 mod cli;
 mod commands;
 mod engines;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use rustix::fs::Mode;
 
-use crate::cli::{Cli, Command, GatewayOptions, ServiceCommand};
+use crate::cli::{AuthOptions, Cli, Command, GatewayOptions, ServiceCommand};
 
 fn main() -> ExitCode {
     // SQLite chooses its files' permissions itself: what this process creates is its user's alone. Before there are threads.
@@ -36,6 +37,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Config { command, options } => commands::config(&command, &options),
             Command::Doctor(options) => commands::doctor(&options).await,
             Command::Health { url } => commands::health(&url).await,
+            Command::Tenant { command, login } => administration::tenant(&command, &login).await,
+            Command::Service(ServiceCommand::Auth(AuthOptions { command: Some(command), .. })) => {
+                administration::auth(&command).await
+            }
             Command::Service(ServiceCommand::Gateway(GatewayOptions { command: Some(command), options })) => {
                 commands::gateway(&command, &options)
             }

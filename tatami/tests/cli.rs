@@ -93,6 +93,11 @@ fn every_command_has_help() {
         &["gateway", "routes"],
         &["gateway", "explain"],
         &["gateway", "check"],
+        &["auth", "rotate-keys"],
+        &["tenant"],
+        &["tenant", "add"],
+        &["tenant", "list"],
+        &["tenant", "remove"],
     ]
     .into_iter()
     .map(<[&str]>::to_vec)
