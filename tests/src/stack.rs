@@ -321,7 +321,6 @@ fn binary() -> PathBuf {
     binary.expect("the binary `tatami` beside this program: run the tests with `make test`")
 }
 
-/// A loopback address whose port nobody uses at the moment.
 /// An address that nobody listens on, handed out once. The port must still be free when the process binds it: it is one
 /// that the system gives to no outgoing connection, and `engines.sh` to no engine.
 fn free_address() -> SocketAddr {
