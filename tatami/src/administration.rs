@@ -25,7 +25,8 @@ struct Platform {
 /// A tenant, as `GET /auth/tenants` lists it.
 #[derive(Debug, Deserialize)]
 struct Tenant {
-    tenant: String,
+    #[serde(rename = "tenant")]
+    name: String,
     users: u64,
     stays: bool,
 }
@@ -72,8 +73,8 @@ async fn list(platform: &Platform) -> anyhow::Result<()> {
     let overview: Overview =
         serde_json::from_value(platform.call(Method::GET, "/auth/tenants", None).await?)?;
     println!("{:<32}{:>8}  goes with its last user", "tenant", "users");
-    for Tenant { tenant, users, stays } in overview.tenants {
-        println!("{tenant:<32}{users:>8}  {}", if stays { "no" } else { "yes" });
+    for Tenant { name, users, stays } in overview.tenants {
+        println!("{name:<32}{users:>8}  {}", if stays { "no" } else { "yes" });
     }
     for Removal { tenant, services } in overview.removals {
         println!("{tenant:<32}       -  being removed; waiting for {}", services.join(", "));
@@ -129,17 +130,13 @@ async fn follow_removal(platform: &Platform, path: &str) {
 impl Platform {
     /// Logs in.
     async fn enter(login: &Login) -> anyhow::Result<Self> {
-        let password = match std::env::var("TATAMI_PASSWORD") {
-            Ok(password) => password,
-            Err(_) => rpassword::prompt_password(format!("Password of {}: ", login.user))
-                .context("no terminal to ask for the password; set TATAMI_PASSWORD")?,
-        };
+        let password = password(&login.user)?;
         let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).no_proxy().build()?;
         let gateway = login.gateway.trim_end_matches('/').to_owned();
         let mut platform = Self { client, gateway, token: String::new() };
         let body = json!({ "username": login.user, "passwd": password });
         let answer = platform.call(Method::POST, "/auth", Some(body)).await.context("cannot log in")?;
-        platform.token = answer["jwt"].as_str().context("the login gave no token")?.to_owned();
+        answer["jwt"].as_str().context("the login gave no token")?.clone_into(&mut platform.token);
         Ok(platform)
     }
 
@@ -173,6 +170,15 @@ impl Platform {
             .await
             .with_context(|| format!("no platform answers at {}; --gateway names another", self.gateway))?;
         Ok((answer.status(), answer.json().await.unwrap_or_default()))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "whose password it is stands on the command line, not in settings")]
+fn password(user: &str) -> anyhow::Result<String> {
+    match std::env::var("TATAMI_PASSWORD") {
+        Ok(password) => Ok(password),
+        Err(_) => rpassword::prompt_password(format!("Password of {user}: "))
+            .context("no terminal to ask for the password; set TATAMI_PASSWORD"),
     }
 }
 

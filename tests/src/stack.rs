@@ -260,6 +260,14 @@ impl Stack {
         process.and_then(|process| process.child.id()).expect("a running service of this stack")
     }
 
+    /// A command of the binary that asks this platform as its first user.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(arguments).args(["--gateway", &format!("http://{}", self.gateway)]);
+        command.env("TATAMI_PASSWORD", ADMIN_PASSWORD);
+        command
+    }
+
     /// A file in the private directory of the stack.
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

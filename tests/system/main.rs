@@ -5,6 +5,7 @@
     reason = "a test that cannot go on should stop, and the runner shows what it printed"
 )]
 
+mod administration;
 mod durability;
 mod isolation;
 mod outage;
