@@ -127,18 +127,19 @@ impl Dispatcher {
     ) -> Result<(), Refusal> {
         let target = target_of(uri, &to.base, path)?;
         parts.headers.insert(header::HOST, to.host.clone());
-        match (caller, &route.target) {
-            (Some(caller), Target::Service(_)) => {
-                let signed = self.key.sign(&parts.method, target.as_str(), caller, &self.clock);
-                parts.headers.insert(CALLER_HEADER, signed);
-            }
+        let is_other = matches!(&route.target, Target::Urls(others) if !others.is_trusted);
+        match caller {
             // Others could show the signature to our own services.
-            (Some(caller), _) => {
+            Some(caller) if is_other => {
                 let text = |text: &str| HeaderValue::from_str(text).map_err(|_| Refusal::Internal);
                 parts.headers.insert(CONSUMER_USERNAME, text(&caller.user)?);
                 parts.headers.insert(TENANT, text(caller.tenant.as_str())?);
             }
-            (None, _) => {}
+            Some(caller) => {
+                let signed = self.key.sign(&parts.method, target.as_str(), caller, &self.clock);
+                parts.headers.insert(CALLER_HEADER, signed);
+            }
+            None => {}
         }
         parts.uri = absolute(target, to)?;
         Ok(())

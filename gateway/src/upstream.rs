@@ -70,7 +70,7 @@ impl Upstreams {
     pub(crate) fn pool(&self, target: &Target, route: &str, now_ms: i64) -> Option<Arc<Pool>> {
         let pool = match target {
             Target::Service(service) => self.service(*service, now_ms)?,
-            Target::Urls(urls) => self.other(urls, route),
+            Target::Urls(others) => self.other(&others.urls, route),
             Target::Answer(..) => return None,
         };
         (!pool.balancer.instances().is_empty()).then_some(pool)
@@ -114,7 +114,10 @@ impl Upstreams {
     /// Forgets the instances that only an earlier table had.
     pub(crate) fn keep_only(&self, table: &RouteTable) {
         let is_used = |urls: &Vec<String>| {
-            table.routes().iter().any(|route| matches!(&route.target, Target::Urls(own) if own == urls))
+            table
+                .routes()
+                .iter()
+                .any(|route| matches!(&route.target, Target::Urls(others) if others.urls == *urls))
         };
         let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
         others.retain(|urls, pool| {
@@ -232,6 +235,7 @@ impl Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::route::Others;
 
     #[test]
     fn addresses_are_read_from_urls() {
@@ -273,7 +277,7 @@ mod tests {
     #[test]
     fn routes_share_instances_and_forgotten_routes_leave_none() {
         let upstreams = Upstreams::new(Urls::default());
-        let target = Target::Urls(vec!["http://a:1".to_owned()]);
+        let target = Target::Urls(Others { urls: vec!["http://a:1".to_owned()], is_trusted: false });
         let pool = upstreams.pool(&target, "x", 0).unwrap();
         assert!(Arc::ptr_eq(&pool, &upstreams.pool(&target, "y", 0).unwrap()));
         upstreams.keep_only(&RouteTable::embedded().unwrap());
