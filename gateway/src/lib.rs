@@ -2,6 +2,7 @@
 
 mod account;
 pub mod config;
+mod connections;
 mod decide;
 mod dispatch;
 mod domain;
@@ -47,13 +48,7 @@ pub struct Server {
     gateway: Arc<Gateway>,
     validity: Arc<Validity>,
     engines: Engines,
-    health: Health,
-}
-
-/// How instances are looked at.
-struct Health {
-    every: Duration,
-    timeout: Duration,
+    check_every: Duration,
 }
 
 impl Server {
@@ -95,11 +90,8 @@ impl Server {
             websocket_idle: Duration::from_secs(config.websocket_idle_s),
             shutdown: engines.shutdown.clone(),
         });
-        let health = Health {
-            every: Duration::from_millis(config.health_check_interval_ms),
-            timeout: Duration::from_millis(config.connect_timeout_ms),
-        };
-        Ok(Self { http, gateway, validity, engines, health })
+        let check_every = Duration::from_millis(config.health_check_interval_ms);
+        Ok(Self { http, gateway, validity, engines, check_every })
     }
 
     /// The bound address.
@@ -109,7 +101,7 @@ impl Server {
 
     /// Serves until the end is asked for.
     pub async fn run(self) {
-        let Self { http, gateway, validity, engines, health } = self;
+        let Self { http, gateway, validity, engines, check_every } = self;
         let shutdown = engines.shutdown.clone();
         let stop = shutdown.clone();
         let follow = revocation::follow(engines, validity);
@@ -118,11 +110,11 @@ impl Server {
         });
         let (stop, served) = (shutdown.clone(), Arc::clone(&gateway));
         shutdown.spawn("routes", async move {
-            let upstreams = &served.dispatcher.upstreams;
+            let Dispatcher { upstreams, forwarder, .. } = &served.dispatcher;
             let work = async {
                 tokio::join!(
                     served.routes.follow(upstreams),
-                    upstreams.watch(&served.routes, &served.clock, health.every, health.timeout),
+                    upstreams.watch(&served.routes, &served.clock, check_every, &forwarder.limits),
                 )
             };
             stop.unless_requested(work).await;
