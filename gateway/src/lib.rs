@@ -23,11 +23,12 @@ mod upload;
 mod upstream;
 mod validity;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use axum::Router;
+use axum::{body::Body, http::Request};
 use common::{engine::Engines, http::server::HttpServer};
+use hyper::body::Incoming;
 use tokio::{net::TcpListener, sync::Semaphore};
 
 pub use crate::config::Config;
@@ -119,6 +120,11 @@ impl Server {
             };
             stop.unless_requested(work).await;
         });
-        http.run(Router::new().fallback(proxy::handle).with_state(gateway), shutdown).await;
+        // There is nothing to route by axum, and no error that is not an answer.
+        let service = tower::service_fn(move |request: Request<Incoming>| {
+            let answer = proxy::handle(Arc::clone(&gateway), request.map(Body::new));
+            async { Ok::<_, Infallible>(answer.await) }
+        });
+        http.run_service(service, shutdown).await;
     }
 }
