@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-.PHONY: help up setup build test lint ci demo test-compose bench chaos clean
+.PHONY: help up setup build test lint ci demo test-compose bench bench-gateway chaos clean
 
 help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -36,6 +36,10 @@ test-compose: ## docker compose up in a real Docker engine, then the tour
 
 bench: setup ## measures, see BENCHMARKS.md
 	@./bench/run.sh
+
+bench-gateway: setup ## measures the gateway beside nginx, see BENCHMARKS.md (options: make bench-gateway ARGS="--rounds 9")
+	@./tests/setup.sh bench-gateway
+	@./bench/gateway.sh $(ARGS)
 
 chaos: setup ## kills parts of the platform many times under load and counts what was lost
 	@./tests/chaos.sh

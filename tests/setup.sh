@@ -3,8 +3,14 @@
 set -euo pipefail
 
 case ${1-} in
-  -h | --help) echo 'usage: setup.sh — checks for a Rust toolchain and the packages that the build needs'; exit 0 ;;
+  -h | --help)
+    echo 'usage: setup.sh [bench-gateway] — checks for a Rust toolchain and the packages that the build needs, or that the'
+    echo 'measurement of the gateway needs besides'
+    exit 0
+    ;;
 esac
+# Debian keeps servers in sbin, which an ordinary user's PATH lacks.
+PATH="$PATH:/usr/sbin:/sbin"
 
 if ! command -v cargo >/dev/null; then
   echo 'The Rust toolchain is missing. Install rustup (https://rustup.rs or the package rustup); rust-toolchain.toml does the rest.' >&2
@@ -25,6 +31,11 @@ need curl curl
 need python3 python3
 pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
 [ -e /usr/include/zlib.h ] || missing+=(zlib1g-dev)
+
+if [ "${1-}" = bench-gateway ]; then
+  need nginx nginx-light
+  need wrk wrk
+fi
 
 [ ${#missing[@]} -gt 0 ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -31,6 +31,34 @@ impl Latencies {
     }
 }
 
+/// Processes and all that they have started.
+fn family(pids: &[u32]) -> Vec<u32> {
+    let mut all = pids.to_vec();
+    let mut next = 0;
+    while let Some(pid) = all.get(next) {
+        // Only the first thread of nginx starts others.
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        all.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        next += 1;
+    }
+    all
+}
+
+/// User and system time of processes and all that they have started.
+pub(crate) fn cpu_time_of_all(pids: &[u32]) -> Duration {
+    family(pids).into_iter().map(cpu_time).sum()
+}
+
+/// Resident memory of the same, in KiB; what several share counts several times.
+pub(crate) fn resident_kib_of_all(pids: &[u32]) -> u64 {
+    let resident = |pid: u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    };
+    family(pids).into_iter().map(resident).sum::<u64>()
+}
+
 /// User and system time that a process has used.
 pub(crate) fn cpu_time(pid: u32) -> Duration {
     /// Linux counts in hundredths of a second on every architecture that we run on.

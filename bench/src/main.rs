@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![expect(
     clippy::expect_used,
+    clippy::panic,
     clippy::print_stdout,
     clippy::disallowed_methods,
     reason = "a load generator is no service: it prints, it spawns its clients, and it stops when something is wrong"
@@ -8,6 +9,8 @@
 
 mod device;
 mod figures;
+mod gateway;
+mod nginx;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,6 +32,8 @@ enum Command {
     Acks(Acks),
     /// Time from a publish to its websocket frame
     Latency(Latency),
+    /// The gateway beside nginx, and beside nginx with an auth service
+    Gateway(gateway::Gateway),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -73,6 +78,7 @@ async fn main() {
     match Command::parse() {
         Command::Acks(options) => acks(&options).await,
         Command::Latency(options) => latency(&options).await,
+        Command::Gateway(options) => gateway::run(&options).await,
     }
 }
 

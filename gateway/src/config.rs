@@ -105,3 +105,35 @@ impl Config {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn networks_are_lists_or_texts() {
+        #[derive(Deserialize)]
+        struct Section {
+            #[serde(deserialize_with = "networks")]
+            trusted_proxies: Vec<IpNet>,
+        }
+        let read = |value: Value| {
+            let section = serde_json::from_value::<Section>(json!({ "trusted_proxies": value }));
+            section.map(|section| section.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        for (value, expected) in [
+            (json!([]), vec![]),
+            (json!(""), vec![]),
+            (json!(["10.0.0.0/8", "fd00::/8"]), vec!["10.0.0.0/8", "fd00::/8"]),
+            (json!("10.0.0.0/8, 192.0.2.1"), vec!["10.0.0.0/8", "192.0.2.1/32"]),
+        ] {
+            assert_eq!(read(value).unwrap(), expected);
+        }
+        for bad in [json!("10.0.0.0/33"), json!(["proxy"]), json!("10.0.0.1-10.0.0.9")] {
+            let error = read(bad).unwrap_err().to_string();
+            assert!(error.contains("is no network such as 10.0.0.0/8"), "{error}");
+        }
+    }
+}

@@ -15,9 +15,10 @@ use common::{
     clock::Clock,
     http::{Caller, InternalKey, balance::Lease, caller::CALLER_HEADER},
 };
-use hyper::{Response, body::Incoming};
+use hyper::Response;
 
 use crate::{
+    connections::Answer,
     domain::{
         headers::{CONSUMER_USERNAME, TENANT},
         path,
@@ -58,9 +59,7 @@ pub(crate) struct Outgoing<'a> {
 
 /// The answer of a service.
 pub(crate) struct Answered {
-    pub(crate) response: Response<Incoming>,
-    /// Who gave it.
-    pub(crate) instance: InUse,
+    pub(crate) response: Response<Answer>,
     /// Whether others could have.
     pub(crate) has_siblings: bool,
 }
@@ -91,15 +90,16 @@ impl Dispatcher {
             self.address(&mut parts, route, &instance.target, uri, path, caller.as_deref())?;
             let home = (!is_last).then(Home::default);
             let request = Request::from_parts(parts, Lent::new(upload, home.clone()));
-            let Failure { refusal, stage } = match self.forwarder.send(request, deadline).await {
+            let place = instance.index();
+            let Failure { refusal, stage } = match self.forwarder.send(instance, request, deadline).await {
                 Ok(response) => {
-                    instance.succeeded();
-                    return Ok(Answered { response, instance, has_siblings: instances > 1 });
+                    response.body().instance().succeeded();
+                    return Ok(Answered { response, has_siblings: instances > 1 });
                 }
                 Err(failure) => failure,
             };
             if stage != Stage::Client {
-                pool.failed(&instance, self.clock.now_ms());
+                pool.failed(place, self.clock.now_ms());
             }
             last = refusal;
             body = match stage {
@@ -111,7 +111,7 @@ impl Dispatcher {
             if body.is_some() {
                 pool.retried();
             }
-            tried.push(instance.index());
+            tried.push(place);
         }
     }
 
@@ -127,18 +127,19 @@ impl Dispatcher {
     ) -> Result<(), Refusal> {
         let target = target_of(uri, &to.base, path)?;
         parts.headers.insert(header::HOST, to.host.clone());
-        match (caller, &route.target) {
-            (Some(caller), Target::Service(_)) => {
-                let signed = self.key.sign(&parts.method, target.as_str(), caller, &self.clock);
-                parts.headers.insert(CALLER_HEADER, signed);
-            }
+        let is_other = matches!(&route.target, Target::Urls(others) if !others.is_trusted);
+        match caller {
             // Others could show the signature to our own services.
-            (Some(caller), _) => {
+            Some(caller) if is_other => {
                 let text = |text: &str| HeaderValue::from_str(text).map_err(|_| Refusal::Internal);
                 parts.headers.insert(CONSUMER_USERNAME, text(&caller.user)?);
                 parts.headers.insert(TENANT, text(caller.tenant.as_str())?);
             }
-            (None, _) => {}
+            Some(caller) => {
+                let signed = self.key.sign(&parts.method, target.as_str(), caller, &self.clock);
+                parts.headers.insert(CALLER_HEADER, signed);
+            }
+            None => {}
         }
         parts.uri = absolute(target, to)?;
         Ok(())

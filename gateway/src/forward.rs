@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    io,
+    iter,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -13,35 +13,34 @@ use axum::{
     extract::Request,
     response::Response,
 };
-use hyper::body::{Frame, Incoming, SizeHint};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, warn};
 
-use crate::{config::Config, dispatch::InUse, error::Refusal, lent::Lent, session::Learner};
+use crate::{
+    config::Config,
+    connections::{self, Answer, Limits, SendError},
+    dispatch::InUse,
+    error::Refusal,
+    lent::Lent,
+    session::Learner,
+};
 
-/// A pool of connections to the services.
+/// How services are talked to.
 pub(crate) struct Forwarder {
-    client: Client<HttpConnector, Lent>,
+    pub(crate) limits: Limits,
     response_timeout: Duration,
     body_pause: Duration,
 }
 
 impl Forwarder {
     pub(crate) fn new(config: &Config) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(Duration::from_millis(config.connect_timeout_ms)));
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_millis(config.keep_alive_ms))
-            .pool_max_idle_per_host(config.max_idle_connections)
-            .build(connector);
         Self {
-            client,
+            limits: Limits {
+                connect: Duration::from_millis(config.connect_timeout_ms),
+                keep_alive: Duration::from_millis(config.keep_alive_ms),
+                max_idle: config.max_idle_connections,
+            },
             response_timeout: Duration::from_millis(config.response_timeout_ms),
             body_pause: Duration::from_millis(config.body_pause_ms),
         }
@@ -52,32 +51,28 @@ impl Forwarder {
         Instant::now() + timeout_ms.map_or(self.response_timeout, Duration::from_millis)
     }
 
-    /// Sends a request that is ready to go and waits until the service begins to answer.
+    /// Sends a request that is ready to go and waits until the instance begins to answer.
     pub(crate) async fn send(
         &self,
+        instance: InUse,
         request: Request<Lent>,
         deadline: Instant,
-    ) -> Result<hyper::Response<Incoming>, Failure> {
-        match tokio::time::timeout_at(deadline, self.client.request(request)).await {
+    ) -> Result<Response<Answer>, Failure> {
+        let answer = connections::send(instance, request, self.limits);
+        match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failure::of(&error)),
             Err(_) => Err(Failure { refusal: Refusal::Timeout, stage: Stage::TooLate }),
         }
     }
 
-    /// The answer for the client, whose body ends with an error when the service pauses for too long. The instance counts
-    /// as busy until the end of it.
-    pub(crate) fn receive(
-        &self,
-        response: hyper::Response<Incoming>,
-        instance: Option<InUse>,
-        learner: Option<Learner>,
-    ) -> Response {
+    /// The answer for the client, whose body ends with an error when the service pauses for too long.
+    pub(crate) fn receive(&self, response: Response<Answer>, learner: Option<Learner>) -> Response {
         let (parts, body) = response.into_parts();
         if body.is_end_stream() {
             return Response::from_parts(parts, Body::empty());
         }
-        let watched = Watched { body, longest: self.body_pause, pause: None, learner, _instance: instance };
+        let watched = Watched { body, longest: self.body_pause, pause: None, learner };
         Response::from_parts(parts, Body::new(watched))
     }
 }
@@ -106,37 +101,33 @@ pub(crate) enum Stage {
 
 impl Failure {
     /// What a failed attempt means for the client (dojot-api.md 1.5).
-    fn of(error: &hyper_util::client::legacy::Error) -> Self {
-        let chain =
-            || std::iter::successors(Some(error as &(dyn Error + 'static)), |error| (*error).source());
+    fn of(error: &SendError) -> Self {
+        let chain = || iter::successors(Some(error as &(dyn Error + 'static)), |error| (*error).source());
         if let Some(refusal) = chain().find_map(|error| error.downcast_ref::<Refusal>()) {
             return Self { refusal: refusal.clone(), stage: Stage::Client };
         }
         let text = chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        if !error.is_connect() {
-            debug!(error = text, "a service did not answer as it should");
-            return Self { refusal: Refusal::Upstream, stage: Stage::Sent };
-        }
-        warn!(error = text, "a service cannot be reached");
-        let is_timeout = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
-        let refusal = if chain().any(|error| error.downcast_ref().is_some_and(is_timeout)) {
-            Refusal::Timeout
-        } else if chain().any(|error| error.to_string().starts_with("dns error")) {
-            Refusal::Name
-        } else {
-            Refusal::Upstream
+        let (refusal, stage) = match error {
+            SendError::Http(_) => (Refusal::Upstream, Stage::Sent),
+            SendError::Unsent(_) | SendError::Connect(_) => (Refusal::Upstream, Stage::NotSent),
+            SendError::ConnectTimeout => (Refusal::Timeout, Stage::NotSent),
+            SendError::Name(_) => (Refusal::Name, Stage::NotSent),
         };
-        Self { refusal, stage: Stage::NotSent }
+        if stage == Stage::NotSent {
+            warn!(error = text, "a service cannot be reached");
+        } else {
+            debug!(error = text, "a service did not answer as it should");
+        }
+        Self { refusal, stage }
     }
 }
 
 /// A body that may not pause for long. There is a timer only while it pauses.
 struct Watched {
-    body: Incoming,
+    body: Answer,
     longest: Duration,
     pause: Option<Pin<Box<Sleep>>>,
     learner: Option<Learner>,
-    _instance: Option<InUse>,
 }
 
 impl HttpBody for Watched {

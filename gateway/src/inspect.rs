@@ -52,11 +52,17 @@ struct Row<'a> {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(untagged)]
 enum To<'a> {
-    Service(Service),
-    Urls(&'a [String]),
-    Answer { status: u16, message: &'a str },
+    Service { service: Service },
+    Urls { urls: &'a [String], trusted: bool },
+    Answer { answer: Fixed<'a> },
+}
+
+#[derive(Debug, Serialize)]
+struct Fixed<'a> {
+    status: u16,
+    message: &'a str,
 }
 
 impl Inspection {
@@ -97,9 +103,11 @@ impl Inspection {
             methods: route.methods().iter().map(Method::as_str).collect(),
             access: route.access,
             to: match &route.target {
-                Target::Service(service) => To::Service(*service),
-                Target::Urls(urls) => To::Urls(urls),
-                Target::Answer(status, message) => To::Answer { status: status.as_u16(), message },
+                Target::Service(service) => To::Service { service: *service },
+                Target::Urls(others) => To::Urls { urls: &others.urls, trusted: others.is_trusted },
+                Target::Answer(status, message) => {
+                    To::Answer { answer: Fixed { status: status.as_u16(), message } }
+                }
             },
             strip: &route.strip,
             upstream: &route.upstream,
@@ -189,7 +197,7 @@ impl Inspection {
                 Ok(format!("{}: the gateway answers {message:?} itself", status.as_u16()))
             }
             Target::Service(service) => Ok(forwarded(service.name(), urls(*service).urls(), &encoded)),
-            Target::Urls(own) => Ok(forwarded(&route.name, own, &encoded)),
+            Target::Urls(others) => Ok(forwarded(&route.name, &others.urls, &encoded)),
         }
     }
 }
@@ -291,7 +299,7 @@ fn target_of(route: &Route) -> String {
     };
     match &route.target {
         Target::Service(service) => format!("{}{path}", service.name()),
-        Target::Urls(urls) => format!("{}{path}", urls.join(",")),
+        Target::Urls(others) => format!("{}{path}", others.urls.join(",")),
         Target::Answer(status, message) => format!("{} {message:?}", status.as_u16()),
     }
 }

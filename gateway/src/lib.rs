@@ -2,6 +2,7 @@
 
 mod account;
 pub mod config;
+mod connections;
 mod decide;
 mod dispatch;
 mod domain;
@@ -22,11 +23,12 @@ mod upload;
 mod upstream;
 mod validity;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use axum::Router;
+use axum::{body::Body, http::Request};
 use common::{engine::Engines, http::server::HttpServer};
+use hyper::body::Incoming;
 use tokio::{net::TcpListener, sync::Semaphore};
 
 pub use crate::config::Config;
@@ -47,13 +49,7 @@ pub struct Server {
     gateway: Arc<Gateway>,
     validity: Arc<Validity>,
     engines: Engines,
-    health: Health,
-}
-
-/// How instances are looked at.
-struct Health {
-    every: Duration,
-    timeout: Duration,
+    check_every: Duration,
 }
 
 impl Server {
@@ -95,11 +91,8 @@ impl Server {
             websocket_idle: Duration::from_secs(config.websocket_idle_s),
             shutdown: engines.shutdown.clone(),
         });
-        let health = Health {
-            every: Duration::from_millis(config.health_check_interval_ms),
-            timeout: Duration::from_millis(config.connect_timeout_ms),
-        };
-        Ok(Self { http, gateway, validity, engines, health })
+        let check_every = Duration::from_millis(config.health_check_interval_ms);
+        Ok(Self { http, gateway, validity, engines, check_every })
     }
 
     /// The bound address.
@@ -109,7 +102,7 @@ impl Server {
 
     /// Serves until the end is asked for.
     pub async fn run(self) {
-        let Self { http, gateway, validity, engines, health } = self;
+        let Self { http, gateway, validity, engines, check_every } = self;
         let shutdown = engines.shutdown.clone();
         let stop = shutdown.clone();
         let follow = revocation::follow(engines, validity);
@@ -118,15 +111,20 @@ impl Server {
         });
         let (stop, served) = (shutdown.clone(), Arc::clone(&gateway));
         shutdown.spawn("routes", async move {
-            let upstreams = &served.dispatcher.upstreams;
+            let Dispatcher { upstreams, forwarder, .. } = &served.dispatcher;
             let work = async {
                 tokio::join!(
                     served.routes.follow(upstreams),
-                    upstreams.watch(&served.routes, &served.clock, health.every, health.timeout),
+                    upstreams.watch(&served.routes, &served.clock, check_every, &forwarder.limits),
                 )
             };
             stop.unless_requested(work).await;
         });
-        http.run(Router::new().fallback(proxy::handle).with_state(gateway), shutdown).await;
+        // There is nothing to route by axum, and no error that is not an answer.
+        let service = tower::service_fn(move |request: Request<Incoming>| {
+            let answer = proxy::handle(Arc::clone(&gateway), request.map(Body::new));
+            async { Ok::<_, Infallible>(answer.await) }
+        });
+        http.run_service(service, shutdown).await;
     }
 }

@@ -3,7 +3,8 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
-    extract::{Request, State},
+    body::Body,
+    extract::Request,
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts},
     response::Response,
 };
@@ -87,7 +88,7 @@ struct Upgrade {
 }
 
 /// Answers every request: identifies it, survives a bug in the way, logs refusals, counts.
-pub(crate) async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+pub(crate) async fn handle(gateway: Arc<Gateway>, request: Request) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let mut trace = Trace {
@@ -181,8 +182,11 @@ impl Gateway {
         };
         let answered = self.dispatcher.send(outgoing).await?;
         let learns = route.is_socketio && answered.has_siblings && upgrade.is_none();
-        let learner =
-            if learns { self.sessions.learner(&uri, &answered.instance.target.authority) } else { None };
+        let learner = if learns {
+            self.sessions.learner(&uri, &answered.response.body().instance().target.authority)
+        } else {
+            None
+        };
         self.answer(answered, learner, upgrade)
     }
 
@@ -232,23 +236,24 @@ impl Gateway {
         learner: Option<Learner>,
         upgrade: Option<Upgrade>,
     ) -> Result<Response, Refusal> {
-        let Answered { mut response, instance, .. } = answered;
+        let mut response = answered.response;
         let is_switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let is_websocket = response.headers().get(header::UPGRADE).is_some_and(framing::is_websocket);
         headers::clean_response(response.headers_mut());
-        let forwarder = &self.dispatcher.forwarder;
         match upgrade {
             Some(Upgrade { client, permit }) if is_switch && is_websocket => {
                 let service = hyper::upgrade::on(&mut response);
+                let (head, answer) = response.into_parts();
                 let idle = self.websocket_idle;
-                let tunnel = Tunnel { client, service, idle, permit, instance };
+                let tunnel = Tunnel { client, service, answer, idle, permit };
                 self.shutdown.spawn("websocket", tunnel.run(self.shutdown.clone()));
+                let mut response = Response::from_parts(head, Body::empty());
                 set_upgrade(response.headers_mut());
-                Ok(forwarder.receive(response, None, None))
+                Ok(response)
             }
             // Nobody asked for another protocol, or for this one.
             _ if is_switch => Err(Refusal::Upstream),
-            _ => Ok(forwarder.receive(response, Some(instance), learner)),
+            _ => Ok(self.dispatcher.forwarder.receive(response, learner)),
         }
     }
 }

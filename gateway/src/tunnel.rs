@@ -20,7 +20,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::dispatch::InUse;
+use crate::connections::Answer;
 
 /// Bytes on their way in each direction.
 const BUFFER_BYTES: usize = 4 * 1024;
@@ -33,12 +33,12 @@ pub(crate) struct Tunnel {
     pub(crate) client: OnUpgrade,
     /// The connection to the service.
     pub(crate) service: OnUpgrade,
+    /// The answer that opens it, with the connection that it came on.
+    pub(crate) answer: Answer,
     /// How long nothing may move.
     pub(crate) idle: Duration,
     /// Its place among the others.
     pub(crate) permit: OwnedSemaphorePermit,
-    /// Who is at the other end; it counts as busy.
-    pub(crate) instance: InUse,
 }
 
 impl Tunnel {
@@ -53,9 +53,21 @@ impl Tunnel {
     }
 
     async fn carry(self, shutdown: Shutdown) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let Self { client, service, idle, permit, instance } = self;
+        let Self { client, service, answer, idle, permit } = self;
+        // The instance counts as busy until the end.
+        let (driver, instance) = answer.into_parts();
         let activity = Arc::<Activity>::default();
-        let (client, service) = tokio::try_join!(client, service)?;
+        let switched = async { tokio::try_join!(client, service) };
+        // The connection to the service is read for what comes before the switch.
+        let driver = async {
+            match driver {
+                Some(driver) => driver.await,
+                None => Ok(()),
+            }
+        };
+        let (switched, driven) = tokio::join!(switched, driver);
+        driven?;
+        let (client, service) = switched?;
         let mut client = Watched { io: TokioIo::new(client), activity: Arc::clone(&activity) };
         let mut service = Watched { io: TokioIo::new(service), activity: Arc::clone(&activity) };
         let copy =

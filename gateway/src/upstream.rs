@@ -22,6 +22,7 @@ use tokio::{net::TcpStream, time::MissedTickBehavior};
 use tracing::{info, warn};
 
 use crate::{
+    connections::{Connections, Limits},
     domain::route::{RouteTable, Target},
     live::Routes,
 };
@@ -35,6 +36,10 @@ pub(crate) struct Address {
     pub(crate) host: HeaderValue,
     /// Path of the URL, without a slash at its end; usually empty.
     pub(crate) base: String,
+    /// Host and port to connect to.
+    pub(crate) dialled: String,
+    /// Those that are open and unused.
+    pub(crate) connections: Connections,
 }
 
 /// The instances of one service.
@@ -70,7 +75,7 @@ impl Upstreams {
     pub(crate) fn pool(&self, target: &Target, route: &str, now_ms: i64) -> Option<Arc<Pool>> {
         let pool = match target {
             Target::Service(service) => self.service(*service, now_ms)?,
-            Target::Urls(urls) => self.other(urls, route),
+            Target::Urls(others) => self.other(&others.urls, route),
             Target::Answer(..) => return None,
         };
         (!pool.balancer.instances().is_empty()).then_some(pool)
@@ -114,7 +119,10 @@ impl Upstreams {
     /// Forgets the instances that only an earlier table had.
     pub(crate) fn keep_only(&self, table: &RouteTable) {
         let is_used = |urls: &Vec<String>| {
-            table.routes().iter().any(|route| matches!(&route.target, Target::Urls(own) if own == urls))
+            table
+                .routes()
+                .iter()
+                .any(|route| matches!(&route.target, Target::Urls(others) if others.urls == *urls))
         };
         let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
         others.retain(|urls, pool| {
@@ -127,7 +135,7 @@ impl Upstreams {
     }
 
     /// Looks regularly whether the instances that the routes lead to can be reached, for ever.
-    pub(crate) async fn watch(&self, routes: &Routes, clock: &Clock, every: Duration, timeout: Duration) {
+    pub(crate) async fn watch(&self, routes: &Routes, clock: &Clock, every: Duration, limits: &Limits) {
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -141,7 +149,7 @@ impl Upstreams {
                     pools.push(pool);
                 }
             }
-            join_all(pools.iter().map(|pool| pool.check(clock, timeout))).await;
+            join_all(pools.iter().map(|pool| pool.check(clock, limits))).await;
         }
     }
 }
@@ -162,7 +170,8 @@ impl Pool {
     }
 
     /// Notes that an instance did not answer.
-    pub(crate) fn failed(&self, instance: &Instance<Address>, now_ms: i64) {
+    pub(crate) fn failed(&self, place: usize, now_ms: i64) {
+        let Some(instance) = self.balancer.instances().get(place) else { return };
         instance.failed(now_ms);
         metrics::counter!("gateway_upstream_failures_total", &self.labels(instance)).increment(1);
     }
@@ -172,10 +181,11 @@ impl Pool {
         metrics::counter!("gateway_upstream_retries_total", "service" => self.name.clone()).increment(1);
     }
 
-    async fn check(&self, clock: &Clock, timeout: Duration) {
+    async fn check(&self, clock: &Clock, limits: &Limits) {
         join_all(self.balancer.instances().iter().map(|instance| async {
-            let address = instance.target.dialled();
-            let connected = tokio::time::timeout(timeout, TcpStream::connect(&address)).await;
+            let address = &instance.target.dialled;
+            instance.target.connections.purge(limits);
+            let connected = tokio::time::timeout(limits.connect, TcpStream::connect(address)).await;
             let reason = match connected {
                 Ok(Ok(_)) => None,
                 Ok(Err(error)) => Some(error.to_string()),
@@ -220,18 +230,16 @@ impl Address {
         };
         let host = HeaderValue::from_str(authority.as_str()).ok()?;
         let base = parts.path_and_query.map(|path| path.path().trim_end_matches('/').to_owned());
-        Some(Self { authority, host, base: base.unwrap_or_default() })
-    }
-
-    /// Host and port to connect to.
-    fn dialled(&self) -> String {
-        format!("{}:{}", self.authority.host(), self.authority.port_u16().unwrap_or(80))
+        let dialled = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
+        let base = base.unwrap_or_default();
+        Some(Self { authority, host, base, dialled, connections: Connections::default() })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::route::Others;
 
     #[test]
     fn addresses_are_read_from_urls() {
@@ -244,7 +252,7 @@ mod tests {
             ("", None),
         ] {
             let address = Address::parse(url);
-            let dialled = address.as_ref().map(Address::dialled);
+            let dialled = address.as_ref().map(|address| address.dialled.clone());
             let read = address.as_ref().map(|address| (address.authority.as_str(), address.base.as_str()));
             assert_eq!(read, expected.map(|(authority, base, _)| (authority, base)), "{url}");
             assert_eq!(dialled.as_deref(), expected.map(|(_, _, dialled)| dialled), "{url}");
@@ -273,7 +281,7 @@ mod tests {
     #[test]
     fn routes_share_instances_and_forgotten_routes_leave_none() {
         let upstreams = Upstreams::new(Urls::default());
-        let target = Target::Urls(vec!["http://a:1".to_owned()]);
+        let target = Target::Urls(Others { urls: vec!["http://a:1".to_owned()], is_trusted: false });
         let pool = upstreams.pool(&target, "x", 0).unwrap();
         assert!(Arc::ptr_eq(&pool, &upstreams.pool(&target, "y", 0).unwrap()));
         upstreams.keep_only(&RouteTable::embedded().unwrap());

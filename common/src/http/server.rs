@@ -1,14 +1,15 @@
 //! Serves a router: limits, time-outs, request ids, callers, errors, metrics.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, MatchedPath, Request},
-    http::{HeaderName, HeaderValue, StatusCode},
+    extract::{self, DefaultBodyLimit, MatchedPath},
+    http::{HeaderName, HeaderValue, Request, StatusCode},
     middleware::{self, Next},
     response::Response,
 };
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -19,6 +20,7 @@ use tokio::{
     sync::Semaphore,
     time::Instant,
 };
+use tower::Service;
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -87,8 +89,18 @@ impl HttpServer {
         self.listener.local_addr()
     }
 
-    /// Serves until the end is asked for, then lets open requests finish.
+    /// Serves a router until the end is asked for, then lets open requests finish.
     pub async fn run(self, router: Router, shutdown: Shutdown) {
+        self.run_service(router, shutdown).await;
+    }
+
+    /// The same for any service; it sees requests as they come, without routing.
+    pub async fn run_service<S>(self, service: S, shutdown: Shutdown)
+    where
+        S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+        S: Clone + Send + 'static,
+        S::Future: Send + 'static,
+    {
         let slots = Arc::new(Semaphore::new(self.settings.max_connections));
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(TokioTimer::new())
@@ -108,14 +120,14 @@ impl HttpServer {
             };
             backoff.reset();
             let _ = stream.set_nodelay(true);
-            let service = TowerToHyperService::new(tower::ServiceExt::map_request(
-                router.clone(),
-                move |mut request: hyper::Request<hyper::body::Incoming>| {
+            let with_peer = TowerToHyperService::new(tower::ServiceExt::map_request(
+                service.clone(),
+                move |mut request: Request<Incoming>| {
                     request.extensions_mut().insert(Peer(peer));
                     request
                 },
             ));
-            let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+            let connection = http.serve_connection(TokioIo::new(stream), with_peer).with_upgrades();
             let stop = shutdown.clone();
             shutdown.spawn("http connection", async move {
                 let mut connection = std::pin::pin!(connection);
@@ -225,7 +237,7 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     Problem::internal("a handler panicked").into_response()
 }
 
-async fn request_id(mut request: Request, next: Next) -> Response {
+async fn request_id(mut request: extract::Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
     request.extensions_mut().insert(id.clone());
     let mut response = next.run(request).await;
@@ -233,7 +245,7 @@ async fn request_id(mut request: Request, next: Next) -> Response {
     response
 }
 
-async fn measure(service: &'static str, request: Request, next: Next) -> Response {
+async fn measure(service: &'static str, request: extract::Request, next: Next) -> Response {
     let started = Instant::now();
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let method = request.method().as_str().to_owned();

@@ -41,10 +41,19 @@ pub(crate) struct Route {
 pub(crate) enum Target {
     /// A service of the platform.
     Service(Service),
-    /// Somebody else, at any of these URLs.
-    Urls(Vec<String>),
+    /// Somebody else.
+    Urls(Others),
     /// The gateway itself.
     Answer(StatusCode, String),
+}
+
+/// Who is no service of the platform.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Others {
+    /// Any of them.
+    pub(crate) urls: Vec<String>,
+    /// Whether they get the signed caller as services of the platform do. Who has it can show it to those, too.
+    pub(crate) is_trusted: bool,
 }
 
 /// What a route asks for before anything else.

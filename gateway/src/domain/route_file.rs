@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::{
     path,
-    route::{Access, RateLimit, Route, RouteTable, Target, is_under},
+    route::{Access, Others, RateLimit, Route, RouteTable, Target, is_under},
 };
 
 /// The table that is part of the program.
@@ -45,6 +45,8 @@ struct Entry {
     service: Option<Service>,
     #[serde(default)]
     urls: Vec<String>,
+    #[serde(default)]
+    trusted: bool,
     answer: Option<Answer>,
     #[serde(default)]
     prefixes: Vec<String>,
@@ -146,12 +148,15 @@ impl RouteTable {
         self.add_paths(index, &entry, patterns)?;
         let target = match (entry.service, entry.urls, entry.answer) {
             (Some(service), urls, None) if urls.is_empty() => Target::Service(service),
-            (None, urls, None) if !urls.is_empty() => Target::Urls(checked(urls)?),
+            (None, urls, None) if !urls.is_empty() => {
+                Target::Urls(Others { urls: checked(urls)?, is_trusted: entry.trusted })
+            }
             (None, urls, Some(answer)) if urls.is_empty() => {
                 Target::Answer(StatusCode::from_u16(answer.status)?, answer.message)
             }
             _ => bail!("it needs either a service or urls or an answer"),
         };
+        ensure!(!entry.trusted || matches!(target, Target::Urls(_)), "only urls can be trusted");
         if let Some(limit) = &entry.rate_limit {
             ensure!(!matches!(target, Target::Answer(..)), "a fixed answer has no failures to limit");
             ensure!(
@@ -294,6 +299,7 @@ mod tests {
             (entry("exact = [\"/a\"]"), "it needs either a service or urls or an answer"),
             (entry("service = \"auth\"\nurls = [\"http://a\"]\nexact = [\"/a\"]"), "it needs either"),
             (entry("urls = [\"https://a\"]\nexact = [\"/a\"]"), "url \"https://a\" must be like"),
+            (entry("service = \"auth\"\ntrusted = true\nexact = [\"/a\"]"), "only urls can be trusted"),
             (entry("urls = [\"a:80\"]\nexact = [\"/a\"]"), "url \"a:80\" must be like"),
             (entry("service = \"auth\"\nprefixes = [\"a\"]"), "prefix \"a\" must begin with a slash"),
             (entry("service = \"auth\"\nprefixes = [\"/a/\"]"), "prefix \"/a/\" must begin with a slash"),

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails should stop its test")]
 
 mod bodies;
+mod connections;
 mod decisions;
 mod forwarding;
 mod headers;
