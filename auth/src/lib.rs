@@ -7,6 +7,7 @@ mod domain;
 mod first_start;
 mod handlers;
 mod keys;
+mod mail;
 mod passwords;
 mod router;
 mod storage;
@@ -29,12 +30,14 @@ use tokio::sync::oneshot;
 pub use crate::config::Config;
 use crate::{
     access::AccessCache,
+    domain::password::Policy,
     first_start::FirstStart,
     keys::KeyRing,
+    mail::{Mailer, Post},
     passwords::Passwords,
     storage::{
-        AccessRepository, FirstStartRepository, GroupRepository, KeyRepository, PermissionRepository,
-        RelationRepository, Rights, TenantRepository, UserRepository,
+        AccessRepository, FirstStartRepository, GroupRepository, KeyRepository, PasswordRepository,
+        PermissionRepository, RelationRepository, Rights, TenantRepository, UserRepository,
     },
 };
 
@@ -54,6 +57,9 @@ struct AppState {
     access: AccessCache,
     keys: KeyRing,
     passwords: Passwords,
+    secrets: PasswordRepository,
+    policy: Arc<Policy>,
+    post: Post,
     clock: Clock,
 }
 
@@ -64,6 +70,7 @@ pub struct Server {
     access: AccessCache,
     topics: Topics,
     first_start: FirstStart,
+    mailer: Option<Mailer>,
     engines: Engines,
 }
 
@@ -71,6 +78,7 @@ impl Server {
     /// Binds the listener; does not wait for the database.
     pub async fn bind(config: Config, engines: Engines) -> anyhow::Result<Self> {
         config.validate()?;
+        let policy = config.password_policy()?;
         let http = HttpServer::bind(&config.listen, engines.http).await?;
         let (shutdown, clock) = (&engines.shutdown, engines.clock.clone());
         let database_ready = engines.readiness.register("auth database");
@@ -96,6 +104,8 @@ impl Server {
             hash: None,
         };
         let rights = Rights::new(sql.clone(), outbox.clone(), clock.clone());
+        let secrets = PasswordRepository::new(sql.clone(), outbox.clone(), clock.clone());
+        let (post, mailer) = Mailer::new(&config.mail, config.password_link_lifetime_s, secrets.clone())?;
         let users = UserRepository::new(sql, outbox, tenants.clone(), clock.clone());
         let state = AppState {
             config: Arc::new(config),
@@ -107,6 +117,9 @@ impl Server {
             access: access.clone(),
             keys,
             passwords,
+            secrets,
+            policy: Arc::new(policy),
+            post,
             clock: clock.clone(),
         };
         let layers = Layers {
@@ -117,7 +130,7 @@ impl Server {
             settings: engines.http,
         };
         let router = layers.wrap(router::router(state));
-        Ok(Self { http, router, access, topics, first_start, engines })
+        Ok(Self { http, router, access, topics, first_start, mailer, engines })
     }
 
     /// The bound address.
@@ -137,6 +150,9 @@ impl Server {
     pub async fn run(self) {
         let shutdown = self.engines.shutdown.clone();
         self.access.follow(&self.engines, self.topics);
+        if let Some(mailer) = self.mailer {
+            mailer.start(&shutdown);
+        }
         let (first_start, stop) = (self.first_start, shutdown.clone());
         shutdown.spawn("first start", async move {
             stop.unless_requested(first_start.run()).await;
