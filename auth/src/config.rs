@@ -53,6 +53,8 @@ pub struct MailConfig {
     pub port: u16,
     /// How the connection is kept from listeners.
     pub encryption: Encryption,
+    /// Certificates of authorities that are trusted besides those of the system; empty: none.
+    pub trusted_ca: PathBuf,
     /// Login at the server; empty: none.
     pub user: String,
     /// Password of that login.

@@ -6,15 +6,16 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use common::shutdown::Shutdown;
+use common::{backoff::Backoff, shutdown::Shutdown};
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
     message::{Mailbox, header::ContentType},
     transport::smtp::{
         authentication::Credentials,
-        client::{Tls, TlsParameters},
+        client::{Certificate, Tls, TlsParameters},
     },
 };
+use openssl::x509::X509;
 use secrecy::ExposeSecret;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
@@ -73,10 +74,9 @@ impl Mailer {
         let sender = settings.sender.parse().context("auth.mail.sender must be an e-mail address")?;
         let is_url = ["http://", "https://"].iter().any(|scheme| settings.link_prefix.starts_with(scheme));
         anyhow::ensure!(is_url, "auth.mail.link_prefix must begin with http:// or https://");
-        let tls = || TlsParameters::new(settings.host.clone()).context("auth.mail: TLS cannot be used");
         let tls = match settings.encryption {
-            Encryption::Starttls => Tls::Required(tls()?),
-            Encryption::Tls => Tls::Wrapper(tls()?),
+            Encryption::Starttls => Tls::Required(tls(settings)?),
+            Encryption::Tls => Tls::Wrapper(tls(settings)?),
             Encryption::None => Tls::None,
         };
         let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&settings.host)
@@ -109,15 +109,17 @@ impl Mailer {
 
     async fn run(self) {
         self.passwords.migrated().await;
+        let mut backoff = Backoff::default();
         loop {
             match self.send_next().await {
-                Ok(true) => {}
+                Ok(true) => backoff.reset(),
                 Ok(false) => {
+                    backoff.reset();
                     let _ = tokio::time::timeout(Self::LOOK_EVERY, self.wake.notified()).await;
                 }
                 Err(error) => {
                     warn!(error = format!("{error:#}"), "mails wait");
-                    let _ = tokio::time::timeout(Self::LOOK_EVERY, std::future::pending::<()>()).await;
+                    backoff.wait().await;
                 }
             }
         }
@@ -185,6 +187,19 @@ impl Mailer {
         let message = Message::builder().from(self.sender.clone()).to(to).subject(subject);
         Ok(message.header(ContentType::TEXT_PLAIN).body(body)?)
     }
+}
+
+fn tls(settings: &MailConfig) -> anyhow::Result<TlsParameters> {
+    let mut tls = TlsParameters::builder(settings.host.clone());
+    let file = &settings.trusted_ca;
+    if !file.as_os_str().is_empty() {
+        let named =
+            || format!("auth.mail.trusted_ca: {} has no certificates that can be read", file.display());
+        let pem = std::fs::read(file).with_context(named)?;
+        anyhow::ensure!(X509::stack_from_pem(&pem).is_ok_and(|found| !found.is_empty()), named());
+        tls = tls.add_root_certificate(Certificate::from_pem(&pem).with_context(named)?);
+    }
+    tls.build().context("auth.mail: TLS cannot be used")
 }
 
 /// Longer after each attempt: from a second to five minutes, a quarter of an hour in all.

@@ -158,21 +158,13 @@ impl PasswordRepository {
 
     /// Asks for a mail with a link for a user. [`ChangeError::Already`]: there is one.
     pub(crate) async fn ask(&self, user: i64, request_id: Option<String>) -> Result<(), ChangeError> {
+        let now_ms = self.clock.now_ms();
+        // Everybody may ask, as often as he likes: most of that ends here, and keeps nobody who changes something waiting.
+        check_is_first(self.sql.pool()?, user, now_ms).await?;
         let mut tx = self.sql.begin().await?;
         mandate::lock(&mut tx).await?;
         let user = users::user_in(&mut tx, &Scope::AllTenants, user).await?;
-        let now_ms = self.clock.now_ms();
-        let waiting = sqlx::query(
-            "SELECT user_id FROM mails WHERE user_id = $1
-             UNION SELECT user_id FROM password_links WHERE user_id = $1 AND expires_ms > $2",
-        )
-        .bind(user.id)
-        .bind(now_ms)
-        .fetch_optional(&mut *tx)
-        .await?;
-        if waiting.is_some() {
-            return Err(ChangeError::Already);
-        }
+        check_is_first(&mut *tx, user.id, now_ms).await?;
         add_mail(&mut tx, user.id, MailKind::Reset, now_ms).await?;
         let subject = AuditSubject { user: Some(announce::audited(&user)), ..AuditSubject::default() };
         let action = AuditAction::UserAskForPassword;
@@ -260,6 +252,20 @@ impl PasswordRepository {
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// Refuses a second link for a user, and a second mail.
+async fn check_is_first(
+    executor: impl sqlx::Executor<'_, Database = sqlx::Any>,
+    user: i64,
+    now_ms: i64,
+) -> Result<(), ChangeError> {
+    let waiting = sqlx::query(
+        "SELECT user_id FROM mails WHERE user_id = $1
+         UNION SELECT user_id FROM password_links WHERE user_id = $1 AND expires_ms > $2",
+    );
+    let waiting = waiting.bind(user).bind(now_ms).fetch_optional(executor).await?;
+    if waiting.is_some() { Err(ChangeError::Already) } else { Ok(()) }
 }
 
 /// Adds a mail to those that are to be sent.

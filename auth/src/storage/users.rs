@@ -178,6 +178,8 @@ impl UserRepository {
         let user = self.lock(&mut tx, mandate, id).await?;
         if !to.email.eq_ignore_ascii_case(&user.email) {
             may_readdress(&mut tx, mandate, id).await?;
+            // A link that went to the former address opens nothing any more.
+            sqlx::query("DELETE FROM password_links WHERE user_id = $1").bind(id).execute(&mut *tx).await?;
         }
         sqlx::query("UPDATE users SET name = $1, email = $2, tenant = $3 WHERE id = $4")
             .bind(&to.name)

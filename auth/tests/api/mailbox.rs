@@ -2,6 +2,8 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -10,13 +12,17 @@ use std::{
 
 use auth::config::{Encryption, MailConfig};
 use common::{engine::Engines, testing::eventually};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+use openssl::{
+    pkey::PKey,
+    ssl::{Ssl, SslContext, SslMethod},
+    x509::X509,
 };
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    net::TcpListener,
+};
+use tokio_openssl::SslStream;
 
 /// What links begin with in these tests.
 pub(crate) const LINK_PREFIX: &str = "http://gui.example.com/#/setPassword/";
@@ -24,12 +30,17 @@ pub(crate) const LINK_PREFIX: &str = "http://gui.example.com/#/setPassword/";
 #[derive(Clone)]
 pub(crate) struct Mailbox {
     address: SocketAddr,
+    encryption: Encryption,
+    /// The certificate of its authority.
+    pub authority: String,
     state: Arc<State>,
 }
 
 #[derive(Default)]
 struct State {
     letters: Mutex<Vec<Letter>>,
+    /// What clients said to log in.
+    logins: Mutex<Vec<String>>,
     /// How many of the next mails are not taken.
     refusals: AtomicUsize,
     attempts: AtomicUsize,
@@ -50,13 +61,30 @@ impl Letter {
 }
 
 impl Mailbox {
-    pub(crate) async fn open(engines: &Engines) -> Self {
+    pub(crate) async fn open(engines: &Engines, encryption: Encryption) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mailbox = Self { address: listener.local_addr().unwrap(), state: Arc::default() };
+        let address = listener.local_addr().unwrap();
+        let (context, authority) = identity();
+        let mailbox = Self { address, encryption, authority, state: Arc::default() };
         let (state, stop) = (Arc::clone(&mailbox.state), engines.shutdown.clone());
         engines.shutdown.spawn("mailbox", async move {
             while let Some(Ok((stream, _))) = stop.unless_requested(listener.accept()).await {
-                let _ = stop.unless_requested(converse(stream, &state)).await;
+                let conversation = async {
+                    if encryption == Encryption::Tls {
+                        let mut stream = BufReader::new(encrypted(stream, &context).await?);
+                        say(&mut stream, "220 mailbox").await?;
+                        return talk(stream, false, &state).await.map(drop);
+                    }
+                    let mut stream = BufReader::new(stream);
+                    say(&mut stream, "220 mailbox").await?;
+                    let may_encrypt = encryption == Encryption::Starttls;
+                    if let Some(stream) = talk(stream, may_encrypt, &state).await? {
+                        let stream = encrypted(stream.into_inner(), &context).await?;
+                        talk(BufReader::new(stream), false, &state).await?;
+                    }
+                    Ok::<_, std::io::Error>(())
+                };
+                let _ = stop.unless_requested(conversation).await;
             }
         });
         mailbox
@@ -67,7 +95,8 @@ impl Mailbox {
         MailConfig {
             host: self.address.ip().to_string(),
             port: self.address.port(),
-            encryption: Encryption::None,
+            encryption: self.encryption,
+            trusted_ca: PathBuf::new(),
             user: String::new(),
             password: "".into(),
             sender: "Tatami <no-reply@example.com>".to_owned(),
@@ -83,6 +112,11 @@ impl Mailbox {
     /// How many were offered.
     pub(crate) fn attempts(&self) -> usize {
         self.state.attempts.load(Ordering::SeqCst)
+    }
+
+    /// What clients said to log in.
+    pub(crate) fn logins(&self) -> Vec<String> {
+        self.state.logins.lock().unwrap().clone()
     }
 
     /// All mails to an address.
@@ -102,16 +136,51 @@ impl Mailbox {
     }
 }
 
-type Client = (Lines<BufReader<OwnedReadHalf>>, OwnedWriteHalf);
+/// A certificate for this address, and the authority that has signed it.
+fn identity() -> (SslContext, String) {
+    let authority_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "An authority of the tests");
+    let authority = params.self_signed(&authority_key).unwrap().pem();
+    let issuer = Issuer::from_ca_cert_pem(&authority, authority_key).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate =
+        CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let mut context = SslContext::builder(SslMethod::tls_server()).unwrap();
+    context.set_certificate(&X509::from_pem(certificate.pem().as_bytes()).unwrap()).unwrap();
+    context.set_private_key(&PKey::private_key_from_pem(key.serialize_pem().as_bytes()).unwrap()).unwrap();
+    (context.build(), authority)
+}
 
-async fn converse(stream: TcpStream, state: &State) -> std::io::Result<()> {
-    let (read, write) = stream.into_split();
-    let mut client = (BufReader::new(read).lines(), write);
-    say(&mut client, "220 mailbox").await?;
+async fn encrypted<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    context: &SslContext,
+) -> std::io::Result<SslStream<S>> {
+    let mut stream = SslStream::new(Ssl::new(context)?, stream)?;
+    Pin::new(&mut stream).accept().await.map_err(std::io::Error::other)?;
+    Ok(stream)
+}
+
+/// Speaks SMTP; gives the connection back when the client wants to encrypt it.
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+    mut client: BufReader<S>,
+    may_encrypt: bool,
+    state: &State,
+) -> std::io::Result<Option<BufReader<S>>> {
     let mut to = String::new();
-    while let Some(line) = client.0.next_line().await? {
+    while let Some(line) = hear(&mut client).await? {
         let answer = match line.split([' ', ':']).next().unwrap_or_default() {
-            "EHLO" => "250 mailbox",
+            "EHLO" if may_encrypt => "250-mailbox\r\n250 STARTTLS",
+            "EHLO" => "250-mailbox\r\n250 AUTH PLAIN",
+            "STARTTLS" if may_encrypt => {
+                say(&mut client, "220 go on").await?;
+                return Ok(Some(client));
+            }
+            "AUTH" => {
+                state.logins.lock().unwrap().push(line);
+                "235 welcome"
+            }
             "MAIL" => {
                 state.attempts.fetch_add(1, Ordering::SeqCst);
                 let less = |left: usize| left.checked_sub(1);
@@ -128,20 +197,20 @@ async fn converse(stream: TcpStream, state: &State) -> std::io::Result<()> {
                 state.letters.lock().unwrap().push(Letter { to: to.clone(), text });
                 "250 ok"
             }
-            "QUIT" => return say(&mut client, "221 bye").await,
+            "QUIT" => {
+                say(&mut client, "221 bye").await?;
+                return Ok(None);
+            }
             _ => "500 what?",
         };
         say(&mut client, answer).await?;
     }
-    Ok(())
+    Ok(None)
 }
 
-async fn data(client: &mut Client) -> std::io::Result<String> {
+async fn data<S: AsyncRead + Unpin>(client: &mut BufReader<S>) -> std::io::Result<String> {
     let mut text = String::new();
-    while let Some(line) = client.0.next_line().await? {
-        if line == "." {
-            break;
-        }
+    while let Some(line) = hear(client).await?.filter(|line| line != ".") {
         text.push_str(&line);
         text.push('\n');
     }
@@ -150,6 +219,16 @@ async fn data(client: &mut Client) -> std::io::Result<String> {
     Ok(if is_encoded { text.replace("=\n", "").replace("=3D", "=") } else { text })
 }
 
-async fn say(client: &mut Client, line: &str) -> std::io::Result<()> {
-    client.1.write_all(format!("{line}\r\n").as_bytes()).await
+async fn hear<S: AsyncRead + Unpin>(client: &mut BufReader<S>) -> std::io::Result<Option<String>> {
+    let mut line = String::new();
+    let read = client.read_line(&mut line).await?;
+    Ok((read > 0).then(|| line.trim_end().to_owned()))
+}
+
+async fn say<S: AsyncRead + AsyncWrite + Unpin>(
+    client: &mut BufReader<S>,
+    line: &str,
+) -> std::io::Result<()> {
+    client.write_all(format!("{line}\r\n").as_bytes()).await?;
+    client.flush().await
 }

@@ -11,7 +11,7 @@ use common::{
 use serde_json::{Value, json};
 
 use crate::{
-    mailbox::Mailbox,
+    mailbox::{LINK_PREFIX, Mailbox},
     stack::{ADMIN_PASSWORD, Stack, admin, answer, config, fresh_name, new_user, ok, refused, tail_of},
 };
 
@@ -35,11 +35,20 @@ async fn set(stack: &Stack, link: &str, password: &str) -> (u16, Value) {
     post(&stack.base, &path, None, &json!({"token": link, "passwd": password})).await
 }
 
+/// Asks for a link by mail.
+async fn ask(stack: &Stack, user: &str) -> (u16, Value) {
+    let request = client().post(format!("{}/password/reset/{user}", stack.base));
+    let (status, mut body) = answer(request.send().await.unwrap()).await;
+    // Errors of the server have one.
+    body.as_object_mut().unwrap().remove("request_id");
+    (status, body)
+}
+
 /// A service that sends mails, on each set of engines.
 async fn with_mail() -> Vec<(Stack, Mailbox, Config)> {
     let mut all = Vec::new();
     for mut stack in Stack::engines().await {
-        let mailbox = Mailbox::open(&stack.test.engines).await;
+        let mailbox = Mailbox::open(&stack.test.engines, Encryption::None).await;
         let config = Config { mail: mailbox.settings(), ..config() };
         let server = Server::bind(config.clone(), stack.test.engines.clone()).await.unwrap();
         stack.base = stack.run(server).await;
@@ -130,7 +139,7 @@ async fn a_password_changes_for_who_shows_a_good_token() {
         let parts: Vec<&str> = token.split('.').collect();
         let cases = [
             (None, "AuthenticationError"),
-            (Some(String::new()), "AuthenticationError"),
+            (Some(String::new()), "Corrupted JWT"),
             (Some("rubbish".to_owned()), "Corrupted JWT"),
             (Some(format!("{}.e30.{}", parts[0], parts[2])), "Invalid JWT payload"),
             (Some(format!("{}.{}.AAAA", parts[0], parts[1])), "Invalid signature"),
@@ -171,9 +180,8 @@ async fn two_changes_at_a_time_are_one() {
 async fn without_a_mail_server_there_is_no_reset() {
     for stack in Stack::both(&config()).await {
         for user in ["admin", "nobody", "%00"] {
-            for path in [format!("/password/reset/{user}"), format!("/password/reset/{user}/")] {
-                let answer = client().post(format!("{}{path}", stack.base)).send().await.unwrap();
-                assert_eq!(crate::stack::answer(answer).await, refused(501, "Feature not configured"));
+            for user in [user.to_owned(), format!("{user}/")] {
+                assert_eq!(ask(&stack, &user).await, refused(501, "Feature not configured"));
             }
         }
         assert_eq!(
@@ -249,20 +257,16 @@ async fn a_forgotten_password_is_replaced_by_a_link() {
         let token = stack.token(&name, "Tr1cky-wOrd").await;
         assert_eq!(stack.decide_at(&second, &token, "GET", "/device/").await.0, 200);
 
-        let ask = async |user: &str| {
-            let request = client().post(format!("{}/password/reset/{user}", stack.base));
-            answer(request.send().await.unwrap()).await
-        };
         for unknown in ["nobody", "2", "%00", "a%2Fb"] {
-            assert_eq!(ask(unknown).await, refused(404, "User not found"), "{unknown}");
+            assert_eq!(ask(&stack, unknown).await, refused(404, "User not found"), "{unknown}");
         }
         // The address of the first start belongs to somebody else.
-        assert_eq!(ask("admin").await, refused(501, "Feature not configured"));
-        assert_eq!(ask(&name.to_uppercase()).await, ok());
+        assert_eq!(ask(&stack, "admin").await, refused(501, "Feature not configured"));
+        assert_eq!(ask(&stack, &name.to_uppercase()).await, ok());
         let in_progress = refused(409, "You have a password reset request in progress");
-        assert_eq!(ask(&name).await, in_progress);
+        assert_eq!(ask(&stack, &name).await, in_progress);
         let link = mailbox.wait(&email, 2).await.link();
-        assert_eq!(ask(&format!("{name}/")).await, in_progress);
+        assert_eq!(ask(&stack, &format!("{name}/")).await, in_progress);
         // Nothing that the database has opens anything.
         let stored = stack.rows("SELECT link_hash FROM password_links").await;
         assert_eq!(stored.len(), 1);
@@ -279,18 +283,23 @@ async fn a_forgotten_password_is_replaced_by_a_link() {
         stack.token(&name, "Tr1cky-wOrd-2").await;
 
         // A link ends with its time, and with a password that is changed in another way.
-        assert_eq!(ask(&name).await, ok());
+        assert_eq!(ask(&stack, &name).await, ok());
         let link = mailbox.wait(&email, 3).await.link();
         let late = "UPDATE password_links SET expires_ms = expires_ms - 1800000 RETURNING link_hash";
         assert_eq!(stack.rows(late).await.len(), 1);
         assert_eq!(set(&stack, &link, "Tr1cky-wOrd-3").await, refused(404, "Page not found or expired"));
-        assert_eq!(ask(&name).await, ok());
+        assert_eq!(ask(&stack, &name).await, ok());
         let link = mailbox.wait(&email, 4).await.link();
         let token = stack.token(&name, "Tr1cky-wOrd-2").await;
         assert_eq!(update(&stack, &token, "Tr1cky-wOrd-2", "Tr1cky-wOrd-3").await, ok());
         assert_eq!(set(&stack, &link, "Tr1cky-wOrd-4").await.0, 404);
-        assert_eq!(ask(&name).await, ok());
-        mailbox.wait(&email, 5).await;
+        // And with the address that it went to.
+        assert_eq!(ask(&stack, &name).await, ok());
+        let link = mailbox.wait(&email, 5).await.link();
+        let (_, shown) = stack.get(&format!("/user/{name}"), &admin()).await;
+        let change = json!({"service": shown["user"]["service"], "email": "other@example.com", "name": "N"});
+        assert_eq!(stack.put(&format!("/user/{name}"), &admin(), change).await, ok());
+        assert_eq!(set(&stack, &link, "Tr1cky-wOrd-4").await.0, 404);
         stack.end().await;
     }
 }
@@ -303,14 +312,10 @@ async fn mails_are_tried_again_and_given_up_at_last() {
         let link = mailbox.wait(&email, 1).await.link();
         assert_eq!(mailbox.attempts(), 3);
         assert_eq!(set(&stack, &link, "Tr1cky-wOrd").await, ok());
-        let ask = async || {
-            let request = client().post(format!("{}/password/reset/{name}", stack.base));
-            answer(request.send().await.unwrap()).await.0
-        };
         mailbox.refuse(usize::MAX);
-        assert_eq!(ask().await, 200);
+        assert_eq!(ask(&stack, &name).await.0, 200);
         eventually("it is tried", || async { (mailbox.attempts() > 3).then_some(()) }).await;
-        assert_eq!(ask().await, 409);
+        assert_eq!(ask(&stack, &name).await.0, 409);
         // As if it had been tried for a quarter of an hour.
         let tried = "UPDATE mails SET attempts = 9, due_ms = 0 RETURNING kind";
         assert_eq!(stack.rows(tried).await, ["reset"]);
@@ -320,37 +325,49 @@ async fn mails_are_tried_again_and_given_up_at_last() {
         })
         .await;
         mailbox.refuse(0);
-        assert_eq!(ask().await, 200, "and may be asked for again");
+        assert_eq!(ask(&stack, &name).await.0, 200, "and may be asked for again");
         mailbox.wait(&email, 2).await;
         stack.end().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_tls_gets_nothing_unless_that_is_wanted() {
-    for mut stack in Stack::engines().await {
-        let mailbox = Mailbox::open(&stack.test.engines).await;
-        let mail = MailConfig {
-            encryption: Encryption::Starttls,
-            user: "u".to_owned(),
-            password: "p".into(),
-            ..mailbox.settings()
-        };
-        let config = Config { mail, ..config() };
-        let server = Server::bind(config, stack.test.engines.clone()).await.unwrap();
-        stack.base = stack.run(server).await;
-        let (_, email) = mailed_user(&stack, &fresh_tenant()).await;
-        eventually("it is tried", || async {
-            let tried = stack.rows("SELECT kind FROM mails WHERE attempts > 0 AND due_ms > 0").await;
-            (!tried.is_empty()).then_some(())
-        })
-        .await;
-        eventually("and tried again", || async {
-            (!stack.rows("SELECT kind FROM mails WHERE attempts > 1").await.is_empty()).then_some(())
-        })
-        .await;
-        assert_eq!((mailbox.attempts(), mailbox.to(&email).len()), (0, 0));
-        stack.end().await;
+async fn mails_and_logins_go_to_who_proves_to_be_the_server() {
+    for (offered, wanted, is_trusted) in [
+        (Encryption::Tls, Encryption::Tls, true),
+        (Encryption::Starttls, Encryption::Starttls, true),
+        (Encryption::Tls, Encryption::Tls, false),
+        (Encryption::Starttls, Encryption::Starttls, false),
+        (Encryption::None, Encryption::Starttls, true),
+    ] {
+        for mut stack in Stack::engines().await {
+            let mailbox = Mailbox::open(&stack.test.engines, offered).await;
+            let file = std::env::temp_dir().join(format!("{}.pem", fresh_name()));
+            std::fs::write(&file, &mailbox.authority).unwrap();
+            let mail = MailConfig {
+                encryption: wanted,
+                user: "u".to_owned(),
+                password: "p".into(),
+                trusted_ca: if is_trusted { file.clone() } else { "".into() },
+                ..mailbox.settings()
+            };
+            let server = Server::bind(Config { mail, ..config() }, stack.test.engines.clone()).await.unwrap();
+            stack.base = stack.run(server).await;
+            let (_, email) = mailed_user(&stack, &fresh_tenant()).await;
+            if is_trusted && offered == wanted {
+                assert!(mailbox.wait(&email, 1).await.text.contains(LINK_PREFIX));
+                // A NUL, the user, a NUL, the password.
+                assert_eq!(mailbox.logins(), ["AUTH PLAIN AHUAcA=="]);
+            } else {
+                eventually("it is tried and tried again", || async {
+                    (!stack.rows("SELECT kind FROM mails WHERE attempts > 1").await.is_empty()).then_some(())
+                })
+                .await;
+                assert_eq!((mailbox.attempts(), mailbox.logins().len()), (0, 0), "{offered:?} {wanted:?}");
+            }
+            std::fs::remove_file(&file).unwrap();
+            stack.end().await;
+        }
     }
 }
 
@@ -384,12 +401,15 @@ async fn settings_that_cannot_work_stop_the_start() {
         link_prefix: link_prefix.to_owned(),
         ..config().mail
     };
+    let no_ca =
+        MailConfig { trusted_ca: "/dev/null".into(), ..mail("localhost", "a@example.com", "http://x/") };
     let cases = [
         (Config { password_blacklist: "/nonexistent/file".into(), ..config() }, "auth.password_blacklist"),
         (Config { password_min_length: 5, ..config() }, "auth.password_min_length"),
         (Config { password_link_lifetime_s: 0, ..config() }, "auth.password_link_lifetime_s"),
         (Config { mail: mail("localhost", "", "http://x/"), ..config() }, "auth.mail.sender"),
         (Config { mail: mail("localhost", "a@example.com", "x"), ..config() }, "auth.mail.link_prefix"),
+        (Config { mail: no_ca, ..config() }, "auth.mail.trusted_ca"),
     ];
     for (config, key) in cases {
         let error = Server::bind(config, stacks[0].test.engines.clone()).await.err().expect(key);
