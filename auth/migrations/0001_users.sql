@@ -29,7 +29,7 @@ CREATE TABLE users (
     tenant TEXT NOT NULL,
     email TEXT NOT NULL,
     profile TEXT NOT NULL,
-    -- PHC text; NULL until the user has set a first password.
+    -- PHC text, or what dojot had: `$p5k2$3e8$`, its salt, `$` and its hash. NULL until the user has set a first password.
     password_hash TEXT,
     -- `iss` of the user's tokens: replacing it ends them all.
     credential_key TEXT NOT NULL,
@@ -39,6 +39,34 @@ CREATE TABLE users (
 CREATE UNIQUE INDEX users_username ON users (username);
 CREATE UNIQUE INDEX users_email ON users (LOWER(email));
 CREATE INDEX users_tenant ON users (tenant);
+
+-- The last passwords that users had before, so that nobody takes one of them again.
+CREATE TABLE former_passwords (
+    user_id BIGINT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    -- Counts up.
+    number BIGINT NOT NULL,
+    password_hash TEXT NOT NULL,
+    PRIMARY KEY (user_id, number)
+);
+
+-- Links with which users set a password without knowing the old one, one per user.
+CREATE TABLE password_links (
+    user_id BIGINT PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
+    -- SHA-256, base64url. The link itself is in the mail only.
+    link_hash TEXT NOT NULL,
+    expires_ms BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX password_links_hash ON password_links (link_hash);
+
+-- Mails with such links that are still to be sent, one per user. The link is made when the mail leaves.
+CREATE TABLE mails (
+    user_id BIGINT PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
+    -- activation or reset
+    kind TEXT NOT NULL,
+    attempts BIGINT NOT NULL,
+    due_ms BIGINT NOT NULL
+);
+CREATE INDEX mails_due ON mails (due_ms);
 
 CREATE TABLE groups (
     id BIGINT PRIMARY KEY,

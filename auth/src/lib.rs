@@ -7,6 +7,7 @@ mod domain;
 mod first_start;
 mod handlers;
 mod keys;
+mod mail;
 mod passwords;
 mod router;
 mod storage;
@@ -29,12 +30,14 @@ use tokio::sync::oneshot;
 pub use crate::config::Config;
 use crate::{
     access::AccessCache,
+    domain::password::Policy,
     first_start::FirstStart,
     keys::KeyRing,
+    mail::{Mailer, Post},
     passwords::Passwords,
     storage::{
-        AccessRepository, FirstStartRepository, GroupRepository, KeyRepository, PermissionRepository,
-        RelationRepository, Rights, TenantChanges, TenantRepository, UserRepository,
+        AccessRepository, FirstStartRepository, GroupRepository, KeyRepository, PasswordRepository,
+        PermissionRepository, RelationRepository, Rights, TenantChanges, TenantRepository, UserRepository,
     },
 };
 
@@ -55,6 +58,9 @@ struct AppState {
     access: AccessCache,
     keys: KeyRing,
     passwords: Passwords,
+    secrets: PasswordRepository,
+    policy: Arc<Policy>,
+    post: Post,
     clock: Clock,
 }
 
@@ -67,6 +73,7 @@ pub struct Server {
     token_lifetime_s: i64,
     topics: Topics,
     first_start: FirstStart,
+    mailer: Option<Mailer>,
     engines: Engines,
 }
 
@@ -74,6 +81,7 @@ impl Server {
     /// Binds the listener; does not wait for the database.
     pub async fn bind(config: Config, engines: Engines) -> anyhow::Result<Self> {
         config.validate()?;
+        let policy = config.password_policy()?;
         let http = HttpServer::bind(&config.listen, engines.http).await?;
         let (shutdown, clock) = (&engines.shutdown, engines.clock.clone());
         let database_ready = engines.readiness.register("auth database");
@@ -99,6 +107,8 @@ impl Server {
             ready: engines.readiness.register("auth first start"),
             hash: None,
         };
+        let secrets = PasswordRepository::new(sql.clone(), outbox.clone(), clock.clone());
+        let (post, mailer) = Mailer::new(&config.mail, config.password_link_lifetime_s, secrets.clone())?;
         let users = UserRepository::new(sql, outbox, tenants.clone(), clock.clone());
         let token_lifetime_s = config.token_lifetime_s;
         let state = AppState {
@@ -112,6 +122,9 @@ impl Server {
             access: access.clone(),
             keys: keys.clone(),
             passwords,
+            secrets,
+            policy: Arc::new(policy),
+            post,
             clock: clock.clone(),
         };
         let layers = Layers {
@@ -122,7 +135,7 @@ impl Server {
             settings: engines.http,
         };
         let router = layers.wrap(router::router(state));
-        Ok(Self { http, router, access, keys, token_lifetime_s, topics, first_start, engines })
+        Ok(Self { http, router, access, keys, token_lifetime_s, topics, first_start, mailer, engines })
     }
 
     /// The bound address.
@@ -146,6 +159,9 @@ impl Server {
         shutdown.spawn("signing keys", async move {
             stop.unless_requested(keys).await;
         });
+        if let Some(mailer) = self.mailer {
+            mailer.start(&shutdown);
+        }
         let (first_start, stop) = (self.first_start, shutdown.clone());
         shutdown.spawn("first start", async move {
             stop.unless_requested(first_start.run()).await;

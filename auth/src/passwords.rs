@@ -11,7 +11,10 @@ use common::http::Problem;
 use rand::Rng;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::admission::{Admission, Asker, Lent, Refused};
+use crate::{
+    admission::{Admission, Asker, Lent, Refused},
+    domain::pbkdf2,
+};
 
 /// Hashes and checks passwords. Cheap to clone.
 #[derive(Clone)]
@@ -55,22 +58,66 @@ impl Passwords {
     /// Hashes a password with argon2id and OWASP's parameters (19 MiB, 2 passes). Those for whom it is done, tenants for
     /// example, take turns.
     pub(crate) async fn hash(&self, password: SecretString, for_whom: &str) -> Result<String, Problem> {
-        let turn = self.turn(Asker { address: None, name: for_whom.to_owned() }).await?;
-        let salt: [u8; Salt::RECOMMENDED_LENGTH] = rand::rng().random();
-        let hashed = turn.run(move |memory| hash(&password, &salt, memory)).await?;
-        hashed.map_err(|error| Problem::internal(format!("cannot hash a password: {error}")))
+        self.hash_for(Asker { address: None, name: for_whom.to_owned() }, password).await
+    }
+
+    /// The same for somebody from outside.
+    pub(crate) async fn hash_for(&self, asker: Asker, password: SecretString) -> Result<String, Problem> {
+        let turn = self.turn(asker).await?;
+        turn.run(move |memory| hashed(&password, memory)).await?.map_err(cannot_hash)
     }
 }
 
+/// What came of a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Wrong,
+    Right,
+    /// Right, and its hash is weaker than those that are made today: here is one of them.
+    Outdated(String),
+}
+
 impl Turn {
-    /// Whether the password belongs to the hash. Without a hash the answer is no, after the same time.
-    pub(crate) async fn verify(self, password: SecretString, hash: Option<String>) -> Result<bool, Problem> {
-        let exists = hash.is_some();
-        let matches = self.run(move |memory| {
-            let hash = hash.as_deref().unwrap_or(NOBODY);
-            PasswordHash::new(hash).and_then(|hash| matches(&password, &hash, memory)).unwrap_or(false)
+    /// Whether the password belongs to the hash. Without a hash the answer is no. All answers take the same time.
+    pub(crate) async fn verify(
+        self,
+        password: SecretString,
+        hash: Option<String>,
+    ) -> Result<Verdict, Problem> {
+        let verdict = self.run(move |memory| {
+            let Some(hash) = hash else {
+                belongs(&password, NOBODY, memory);
+                return Ok(Verdict::Wrong);
+            };
+            if !pbkdf2::is_one(&hash) {
+                let is_right = belongs(&password, &hash, memory);
+                return Ok(if is_right { Verdict::Right } else { Verdict::Wrong });
+            }
+            // The better hash is made in any case: a wrong password must not be answered sooner.
+            let better = hashed(&password, memory)?;
+            let is_right = pbkdf2::belongs(password.expose_secret(), &hash);
+            Ok(if is_right { Verdict::Outdated(better) } else { Verdict::Wrong })
         });
-        Ok(matches.await? && exists)
+        verdict.await?.map_err(cannot_hash)
+    }
+
+    /// The first of the hashes that the password belongs to.
+    pub(crate) async fn find(
+        self,
+        password: SecretString,
+        hashes: Vec<String>,
+    ) -> Result<Option<usize>, Problem> {
+        self.run(move |memory| {
+            let belongs = |hash: &String| {
+                if pbkdf2::is_one(hash) {
+                    pbkdf2::belongs(password.expose_secret(), hash)
+                } else {
+                    belongs(&password, hash, memory)
+                }
+            };
+            hashes.iter().position(belongs)
+        })
+        .await
     }
 
     async fn run<T: Send + 'static>(
@@ -84,11 +131,16 @@ impl Turn {
     }
 }
 
-fn hash(password: &SecretString, salt: &[u8], memory: &mut Memory) -> Result<String, Error> {
+fn cannot_hash(error: Error) -> Problem {
+    Problem::internal(format!("cannot hash a password: {error}"))
+}
+
+fn hashed(password: &SecretString, memory: &mut Memory) -> Result<String, Error> {
+    let salt: [u8; Salt::RECOMMENDED_LENGTH] = rand::rng().random();
     let argon2 = Argon2::default();
     let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
-    fill(&argon2, password, salt, &mut output, memory)?;
-    let salt = SaltString::encode_b64(salt)?;
+    fill(&argon2, password, &salt, &mut output, memory)?;
+    let salt = SaltString::encode_b64(&salt)?;
     let hash = PasswordHash {
         algorithm: ARGON2ID_IDENT,
         version: Some(Version::default().into()),
@@ -97,6 +149,11 @@ fn hash(password: &SecretString, salt: &[u8], memory: &mut Memory) -> Result<Str
         hash: Some(Output::new(&output)?),
     };
     Ok(hash.to_string())
+}
+
+/// Whether a password belongs to a hash of argon2; to what is none, no password does.
+fn belongs(password: &SecretString, hash: &str, memory: &mut Memory) -> bool {
+    PasswordHash::new(hash).and_then(|hash| matches(password, &hash, memory)).unwrap_or(false)
 }
 
 fn matches(password: &SecretString, expected: &PasswordHash<'_>, memory: &mut Memory) -> Result<bool, Error> {
@@ -133,9 +190,32 @@ mod tests {
         Passwords::new(8, Duration::from_mins(1))
     }
 
-    async fn verify(passwords: &Passwords, password: &str, hash: Option<&str>) -> bool {
+    async fn verdict(passwords: &Passwords, password: &str, hash: Option<&str>) -> Verdict {
         let turn = passwords.turn(Asker { address: None, name: "joe".to_owned() }).await.unwrap();
         turn.verify(password.into(), hash.map(str::to_owned)).await.unwrap()
+    }
+
+    async fn verify(passwords: &Passwords, password: &str, hash: Option<&str>) -> bool {
+        verdict(passwords, password, hash).await == Verdict::Right
+    }
+
+    #[tokio::test]
+    async fn dojots_hashes_are_known_and_replaced() {
+        let passwords = passwords();
+        let imported = pbkdf2::SAMPLE.1;
+        assert_eq!(verdict(&passwords, "wrong", Some(imported)).await, Verdict::Wrong);
+        let Verdict::Outdated(better) = verdict(&passwords, pbkdf2::SAMPLE.0, Some(imported)).await else {
+            panic!("the password is right");
+        };
+        assert!(better.starts_with("$argon2id$"), "{better}");
+        assert!(verify(&passwords, pbkdf2::SAMPLE.0, Some(&better)).await);
+        let find = async |password: &str| {
+            let turn = passwords.turn(Asker { address: None, name: String::new() }).await.unwrap();
+            turn.find(password.into(), vec![NOBODY.to_owned(), imported.to_owned(), better.clone()])
+                .await
+                .unwrap()
+        };
+        assert_eq!((find(pbkdf2::SAMPLE.0).await, find("wrong").await), (Some(1), None));
     }
 
     #[tokio::test]

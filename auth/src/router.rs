@@ -7,7 +7,7 @@ use axum::{
 
 use crate::{
     AppState,
-    handlers::{group, jwks, login, pdp, permission, relation, report, tenant, user},
+    handlers::{group, jwks, login, password, pdp, permission, relation, report, tenant, user},
 };
 
 pub(crate) fn router(state: AppState) -> Router {
@@ -16,6 +16,9 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/", post(login::log_in))
         .both("/.well-known/jwks.json", get(jwks::list_keys))
         .both("/refresh", post(login::refresh))
+        .both("/password/update", post(password::update_password))
+        .both("/password/reset/{user}", post(password::ask_for_password))
+        .both("/password/resetlink", post(password::set_password))
         // Users, for callers whom the gateway has verified and permitted.
         .both("/user", get(user::list_users).post(user::create_user))
         .both("/user/{user}", get(user::get_user).put(user::update_user).delete(user::delete_user))

@@ -28,6 +28,12 @@ async fn tenants_are_apart(kind: Kind) {
         (Method::DELETE, format!("/device/{device}"), None, 404),
         (Method::PUT, format!("/device/{device}/actuate"), Some(json!({ "attrs": { "fan": 1 } })), 404),
         (Method::GET, format!("/history/device/{device}/history?attr=temperature"), None, 404),
+        (Method::GET, format!("/auth/user/{}", alice.username), None, 404),
+        (Method::POST, format!("/auth/pap/usergroup/{}/user", alice.username), None, 404),
+        (Method::DELETE, format!("/auth/pap/usergroup/{}/admin", alice.username), None, 404),
+        (Method::POST, format!("/auth/pap/userpermissions/{}/all_all", alice.username), None, 404),
+        (Method::GET, format!("/auth/pap/user/{}/groups", alice.username), None, 404),
+        (Method::POST, "/auth/pap/group".to_owned(), Some(json!({ "name": "mine" })), 403),
         (Method::POST, format!("/basic-auth/v1/devices/{device}/basic-credentials"), None, 400),
     ] {
         let (status, answer) = bob.send(method.clone(), &path, body).await;

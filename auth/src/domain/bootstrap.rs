@@ -21,6 +21,9 @@ pub(crate) const ADMIN_GROUP_ID: i64 = 1;
 /// Login name of the first user, and name of its tenant.
 pub(crate) const ADMIN: &str = "admin";
 
+/// The e-mail address of that user, until somebody sets another.
+pub(crate) const NOBODYS_EMAIL: &str = "admin@noemail.com";
+
 /// Groups by name and description; their identifiers count from 1.
 pub(crate) const GROUPS: [(&str, &str); 2] = [
     (ADMIN_GROUP, "Group with the highest access privilege"),

@@ -4,6 +4,8 @@ pub(crate) mod bootstrap;
 pub(crate) mod decide;
 pub(crate) mod fields;
 pub(crate) mod group;
+pub(crate) mod password;
+pub(crate) mod pbkdf2;
 pub(crate) mod permission;
 pub(crate) mod power;
 pub(crate) mod secret;

@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     domain::token::TokenError,
     keys::KeyRing,
-    passwords::Passwords,
+    passwords::{Passwords, Verdict},
     storage::{Credentials, UserRepository},
 };
 
@@ -43,10 +43,16 @@ pub(crate) async fn log_in(
     }
     // An unknown user costs the same time as a wrong password.
     let hash = found.as_ref().and_then(|user| user.password_hash.clone());
-    let is_right = turn.verify(password, hash).await?;
+    let verdict = turn.verify(password, hash.clone()).await?;
     let Some(user) = found else { return Err(refuse(StatusCode::UNAUTHORIZED, "AuthenticationError")) };
-    if !is_right {
-        return Err(refuse(StatusCode::FORBIDDEN, "AuthorizationError"));
+    match (verdict, hash) {
+        (Verdict::Wrong, _) => return Err(refuse(StatusCode::FORBIDDEN, "AuthorizationError")),
+        (Verdict::Outdated(better), Some(hash)) => {
+            if let Err(error) = users.improve_hash(user.id, &hash, &better).await {
+                tracing::warn!(%error, "a password keeps its old hash until the next login");
+            }
+        }
+        _ => {}
     }
     let groups = users.groups_of(user.id).await.map_err(database_down)?;
     let token = keys.sign(&claims(user, groups, clock.now_s(), config.token_lifetime_s))?;

@@ -1,11 +1,13 @@
 //! Handlers, one file per resource.
 
 mod actor;
+mod bearer;
 mod body;
 mod client;
 pub(crate) mod group;
 pub(crate) mod jwks;
 pub(crate) mod login;
+pub(crate) mod password;
 pub(crate) mod pdp;
 pub(crate) mod permission;
 pub(crate) mod relation;

@@ -36,10 +36,10 @@ pub(crate) async fn join_group(
     State(relations): State<RelationRepository>,
     State(access): State<AccessCache>,
 ) -> Result<Json<Value>, Problem> {
-    let owner = lookup_user(&users, &actor, &user).await?.id;
-    let owned = lookup_group(&groups, &group, UNKNOWN_GROUP).await?.id;
-    let _change = access.change(Some(owner));
-    let link = Link { relation: Relation::UserGroup, owner, owned };
+    let holder = lookup_user(&users, &actor, &user).await?.id;
+    let what = lookup_group(&groups, &group, UNKNOWN_GROUP).await?.id;
+    let _change = access.change(Some(holder));
+    let link = Link { relation: Relation::UserGroup, holder, what };
     add(&relations, &actor, link, "User is already a member of the group", UNKNOWN).await
 }
 
@@ -53,12 +53,12 @@ pub(crate) async fn leave_group(
     State(access): State<AccessCache>,
 ) -> Result<Json<Value>, Problem> {
     let user = lookup_user(&users, &actor, &user).await?;
-    let owned = lookup_group(&groups, &group, UNKNOWN_GROUP).await?.id;
-    if user.username == ADMIN && owned == ADMIN_GROUP_ID {
+    let what = lookup_group(&groups, &group, UNKNOWN_GROUP).await?.id;
+    if user.username == ADMIN && what == ADMIN_GROUP_ID {
         return Err(not_allowed("Can't remove the admin user from the admin group"));
     }
     let _change = access.change(Some(user.id));
-    let link = Link { relation: Relation::UserGroup, owner: user.id, owned };
+    let link = Link { relation: Relation::UserGroup, holder: user.id, what };
     remove(&relations, &actor, link, "User is not a member of the group", UNKNOWN).await
 }
 
@@ -71,10 +71,10 @@ pub(crate) async fn give_user_permission(
     State(relations): State<RelationRepository>,
     State(access): State<AccessCache>,
 ) -> Result<Json<Value>, Problem> {
-    let owner = lookup_user(&users, &actor, &user).await?.id;
-    let owned = lookup_permission(&permissions, &permission, UNKNOWN).await?.id;
-    let _change = access.change(Some(owner));
-    let link = Link { relation: Relation::UserPermission, owner, owned };
+    let holder = lookup_user(&users, &actor, &user).await?.id;
+    let what = lookup_permission(&permissions, &permission, UNKNOWN).await?.id;
+    let _change = access.change(Some(holder));
+    let link = Link { relation: Relation::UserPermission, holder, what };
     add(&relations, &actor, link, "User already have this permission", UNKNOWN).await
 }
 
@@ -87,10 +87,10 @@ pub(crate) async fn take_user_permission(
     State(relations): State<RelationRepository>,
     State(access): State<AccessCache>,
 ) -> Result<Json<Value>, Problem> {
-    let owner = lookup_user(&users, &actor, &user).await?.id;
-    let owned = lookup_permission(&permissions, &permission, UNKNOWN).await?.id;
-    let _change = access.change(Some(owner));
-    let link = Link { relation: Relation::UserPermission, owner, owned };
+    let holder = lookup_user(&users, &actor, &user).await?.id;
+    let what = lookup_permission(&permissions, &permission, UNKNOWN).await?.id;
+    let _change = access.change(Some(holder));
+    let link = Link { relation: Relation::UserPermission, holder, what };
     remove(&relations, &actor, link, "User does not have this permission", UNKNOWN).await
 }
 
@@ -133,13 +133,13 @@ async fn group_permission(
     if !actor.0.governs() {
         return Err(Problem::forbidden());
     }
-    let owner = lookup_group(groups, group, UNKNOWN_GROUP).await?.id;
-    let owned = lookup_permission(permissions, permission, unknown_permission).await?.id;
-    if owner == ADMIN_GROUP_ID {
+    let holder = lookup_group(groups, group, UNKNOWN_GROUP).await?.id;
+    let what = lookup_permission(permissions, permission, unknown_permission).await?.id;
+    if holder == ADMIN_GROUP_ID {
         // It has all permissions, and with another one its members could be locked out.
         return Err(not_allowed("Can't edit admin group"));
     }
-    Ok(Link { relation: Relation::GroupPermission, owner, owned })
+    Ok(Link { relation: Relation::GroupPermission, holder, what })
 }
 
 async fn add(

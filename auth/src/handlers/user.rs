@@ -21,6 +21,7 @@ use crate::{
         secret::readable_password,
         user::{Details, NewUser, Reference, User},
     },
+    mail::Post,
     passwords::Passwords,
     storage::{ChangeError, TenantRepository, Thing, UserRepository},
 };
@@ -85,6 +86,7 @@ pub(crate) async fn create_user(
     State(users): State<UserRepository>,
     State(tenants): State<TenantRepository>,
     State(passwords): State<Passwords>,
+    State(post): State<Post>,
     State(config): State<Arc<Config>>,
     Document(body): Document,
 ) -> Result<Json<Value>, Problem> {
@@ -95,9 +97,11 @@ pub(crate) async fn create_user(
     let in_use = in_use(&new.username, &new.details.email);
     users.check_free(&new.username, &new.details.email).await.map_err(&in_use)?;
     wait_until_free(&tenants, &new.details.tenant).await?;
-    let fixed = unless_empty(&config.user_initial_password);
-    let password = fixed.clone().unwrap_or_else(|| SecretString::from(readable_password()));
-    let hash = passwords.hash(password.clone(), actor.0.tenant.as_str()).await?;
+    let first = if post.is_there() { None } else { Some(first_password(&config)) };
+    let hash = match &first {
+        Some((password, _)) => Some(passwords.hash(password.clone(), actor.0.tenant.as_str()).await?),
+        None => None,
+    };
     let (user, joined, not_joined) = users.insert(&actor.0, new, hash).await.map_err(&in_use)?;
     let mut answer = json!({
         "user": UserOut::from(user),
@@ -105,11 +109,20 @@ pub(crate) async fn create_user(
         "could not add": not_joined,
         "message": "user created",
     });
-    if fixed.is_none() {
+    post.wake();
+    if let Some((password, true)) = first {
         // Without a mail server this is the only way to tell it.
         answer["initialPassword"] = password.expose_secret().into();
     }
     Ok(Json(json!([answer, 200])))
+}
+
+/// The first password of a user, and whether it was made for him alone.
+fn first_password(config: &Config) -> (SecretString, bool) {
+    match unless_empty(&config.user_initial_password) {
+        Some(fixed) => (fixed, false),
+        None => (SecretString::from(readable_password()), true),
+    }
 }
 
 /// Changes name, e-mail address or tenant of a user.

@@ -8,7 +8,7 @@ use common::{
 
 use super::{ChangeError, TenantRepository, Tx, next_id, unreadable, users::insert_row};
 use crate::domain::{
-    bootstrap::{ADMIN, ADMIN_GROUP, ADMIN_GROUP_ID, GROUP_PERMISSIONS, GROUPS, PERMISSIONS},
+    bootstrap::{ADMIN, ADMIN_GROUP, ADMIN_GROUP_ID, GROUP_PERMISSIONS, GROUPS, NOBODYS_EMAIL, PERMISSIONS},
     user::User,
 };
 
@@ -77,12 +77,12 @@ impl FirstStartRepository {
             username: ADMIN.to_owned(),
             name: "Admin (superuser)".to_owned(),
             tenant: Tenant::parse(ADMIN).map_err(unreadable)?,
-            email: "admin@noemail.com".to_owned(),
+            email: NOBODYS_EMAIL.to_owned(),
             profile: ADMIN_GROUP.to_owned(),
             created_ms: now,
             created_by: NOBODY,
         };
-        insert_row(tx, &admin, password_hash).await?;
+        insert_row(tx, &admin, Some(password_hash)).await?;
         sqlx::query("INSERT INTO user_groups (user_id, group_id) VALUES ($1, $2)")
             .bind(admin.id)
             .bind(ADMIN_GROUP_ID)

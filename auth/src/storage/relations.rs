@@ -27,9 +27,9 @@ pub(crate) enum Relation {
 pub(crate) struct Link {
     pub(crate) relation: Relation,
     /// Identifier of the user or group that has the other.
-    pub(crate) owner: i64,
+    pub(crate) holder: i64,
     /// Identifier of the group or permission.
-    pub(crate) owned: i64,
+    pub(crate) what: i64,
 }
 
 /// Relations between users, groups and permissions. Cheap to clone.
@@ -92,14 +92,14 @@ impl RelationRepository {
         let subject = subject(&mut change, link).await?;
         authorize(&mut change, link, true).await?;
         let added = sqlx::query(link.relation.insert())
-            .bind(link.owner)
-            .bind(link.owned)
+            .bind(link.holder)
+            .bind(link.what)
             .execute(&mut *change.tx)
             .await?;
         if added.rows_affected() == 0 {
             return Err(ChangeError::Already);
         }
-        let count = sqlx::query(link.relation.count()).bind(link.owner).fetch_one(&mut *change.tx).await?;
+        let count = sqlx::query(link.relation.count()).bind(link.holder).fetch_one(&mut *change.tx).await?;
         if count.try_get::<i64, _>(0)? > link.relation.most() {
             return Err(ChangeError::TooMany);
         }
@@ -117,8 +117,8 @@ impl RelationRepository {
         let subject = subject(&mut change, link).await?;
         authorize(&mut change, link, false).await?;
         let removed = sqlx::query(link.relation.delete())
-            .bind(link.owner)
-            .bind(link.owned)
+            .bind(link.holder)
+            .bind(link.what)
             .execute(&mut *change.tx)
             .await?;
         if removed.rows_affected() == 0 {
@@ -140,18 +140,18 @@ async fn subject(change: &mut RightsChange<'_>, link: Link) -> Result<AuditSubje
     let user = |user| -> AuditedUser { announce::audited(&user) };
     match link.relation {
         Relation::UserGroup | Relation::UserPermission => {
-            subject.user = Some(user(user_in(tx, scope, link.owner).await?));
+            subject.user = Some(user(user_in(tx, scope, link.holder).await?));
         }
         Relation::GroupPermission => {
-            let group = group_in(tx, link.owner).await?;
+            let group = group_in(tx, link.holder).await?;
             subject.group = Some(AuditedThing { id: group.id, name: group.labels.name });
         }
     }
     if link.relation == Relation::UserGroup {
-        let group = group_in(tx, link.owned).await?;
+        let group = group_in(tx, link.what).await?;
         subject.group = Some(AuditedThing { id: group.id, name: group.labels.name });
     } else {
-        let permission = permission_in(tx, link.owned).await?;
+        let permission = permission_in(tx, link.what).await?;
         subject.permission = Some(AuditedThing { id: permission.id, name: permission.name });
     }
     Ok(subject)
@@ -168,16 +168,16 @@ async fn authorize(change: &mut RightsChange<'_>, link: Link, gives: bool) -> Re
         return Err(ChangeError::Forbidden);
     }
     let tx = &mut change.tx;
-    if mandate.standing == Standing::Ordinary && is_admin(tx, link.owner).await? {
+    if mandate.standing == Standing::Ordinary && is_admin(tx, link.holder).await? {
         return Err(ChangeError::Forbidden);
     }
     let power = power(tx, mandate).await?;
     let permitted = match link.relation {
-        Relation::UserGroup if gives => may_give_group(tx, mandate, &power, link.owned).await?,
-        Relation::UserGroup => power.may_take(&stakes_of_group(tx, link.owned).await?),
+        Relation::UserGroup if gives => may_give_group(tx, mandate, &power, link.what).await?,
+        Relation::UserGroup => power.may_take(&stakes_of_group(tx, link.what).await?),
         _ => {
-            let terms = permission_in(tx, link.owned).await?.terms;
-            let stakes = [Stake { permission: link.owned, denies: terms.denies() }];
+            let terms = permission_in(tx, link.what).await?.terms;
+            let stakes = [Stake { permission: link.what, denies: terms.denies() }];
             if gives { power.covers(&stakes) } else { power.may_take(&stakes) }
         }
     };
@@ -192,8 +192,8 @@ async fn finish(
     subject: AuditSubject,
 ) -> Result<(), ChangeError> {
     match link.relation {
-        Relation::UserGroup => change.end_tokens(link.owner).await?,
-        Relation::UserPermission => change.rights_changed(Some(link.owner)).await?,
+        Relation::UserGroup => change.end_tokens(link.holder).await?,
+        Relation::UserPermission => change.rights_changed(Some(link.holder)).await?,
         Relation::GroupPermission => change.rights_changed(None).await?,
     }
     change.commit(action, subject, Value::Null).await

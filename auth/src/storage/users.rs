@@ -14,7 +14,9 @@ use sqlx::{Row, any::AnyRow};
 use super::{
     ChangeError, Mandate, Standing, TenantRepository, Thing, Tx, announce, ids,
     mandate::{check, is_admin, lock, may_give_group, place, power, stakes_of_user},
-    next_id, tenant_of,
+    next_id,
+    passwords::{MailKind, add_mail},
+    tenant_of,
 };
 use crate::domain::{
     power::Power,
@@ -78,6 +80,11 @@ impl UserRepository {
         Ok(found.filter(|user| scope.includes(&user.tenant)))
     }
 
+    /// The user with a login name, in any tenant.
+    pub(crate) async fn by_username(&self, username: &str) -> Result<Option<User>, SqlError> {
+        self.find(&Scope::AllTenants, &Reference::Name(username.to_owned())).await
+    }
+
     /// Whether another user has this user name or e-mail address.
     pub(crate) async fn check_free(&self, username: &str, email: &str) -> Result<(), ChangeError> {
         let taken = sqlx::query("SELECT username FROM users WHERE username = $1 OR LOWER(email) = LOWER($2)")
@@ -111,6 +118,17 @@ impl UserRepository {
         }))
     }
 
+    /// Puts a better hash of the same password in the place of one.
+    pub(crate) async fn improve_hash(&self, user: i64, from: &str, to: &str) -> Result<(), SqlError> {
+        sqlx::query("UPDATE users SET password_hash = $1 WHERE id = $2 AND password_hash = $3")
+            .bind(to)
+            .bind(user)
+            .bind(from)
+            .execute(self.sql.pool()?)
+            .await?;
+        Ok(())
+    }
+
     /// Groups of a user.
     pub(crate) async fn groups_of(&self, user: i64) -> Result<Vec<i64>, SqlError> {
         let rows = sqlx::query("SELECT group_id FROM user_groups WHERE user_id = $1 ORDER BY group_id")
@@ -127,12 +145,12 @@ impl UserRepository {
     }
 
     /// Stores a user, who joins those of the groups that exist and that the caller may give. Returns the user and, as they
-    /// were sent, the groups that were joined and the others.
+    /// were sent, the groups that were joined and the others. A user without a password gets a mail.
     pub(crate) async fn insert(
         &self,
         mandate: &Mandate,
         new: NewUser,
-        password_hash: String,
+        password_hash: Option<String>,
     ) -> Result<(User, Vec<Value>, Vec<Value>), ChangeError> {
         let mut tx = self.sql.begin().await?;
         let NewUser { username, details: Details { tenant, email, name }, profile, groups } = new;
@@ -141,7 +159,10 @@ impl UserRepository {
         check(&mut tx, mandate).await?;
         let created_by = mandate.user_id;
         let user = User { id, username, name, tenant, email, profile, created_ms, created_by };
-        insert_row(&mut tx, &user, &password_hash).await?;
+        insert_row(&mut tx, &user, password_hash.as_deref()).await?;
+        if password_hash.is_none() {
+            add_mail(&mut tx, id, MailKind::Activation, created_ms).await?;
+        }
         let (joined, not_joined) = join(&mut tx, mandate, id, groups).await?;
         self.tenants.join(&self.outbox, &mut tx, &user.tenant).await?;
         let detail = json!({ "groups": joined });
@@ -157,6 +178,8 @@ impl UserRepository {
         let user = self.lock(&mut tx, mandate, id).await?;
         if !to.email.eq_ignore_ascii_case(&user.email) {
             may_readdress(&mut tx, mandate, id).await?;
+            // A link that went to the former address opens nothing any more.
+            sqlx::query("DELETE FROM password_links WHERE user_id = $1").bind(id).execute(&mut *tx).await?;
         }
         sqlx::query("UPDATE users SET name = $1, email = $2, tenant = $3 WHERE id = $4")
             .bind(&to.name)
@@ -272,7 +295,11 @@ async fn may_readdress(tx: &mut Tx, mandate: &Mandate, user: i64) -> Result<(), 
     if power.covers(&stakes_of_user(tx, user).await?) { Ok(()) } else { Err(ChangeError::Forbidden) }
 }
 
-pub(super) async fn insert_row(tx: &mut Tx, user: &User, password_hash: &str) -> Result<(), SqlError> {
+pub(super) async fn insert_row(
+    tx: &mut Tx,
+    user: &User,
+    password_hash: Option<&str>,
+) -> Result<(), SqlError> {
     sqlx::query(
         "INSERT INTO users (id, username, name, tenant, email, profile, password_hash, credential_key,
                             created_ms, created_by)

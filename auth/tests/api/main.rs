@@ -10,6 +10,8 @@ mod first_start;
 mod flood;
 mod groups;
 mod login;
+mod mailbox;
+mod passwords;
 mod pdp;
 mod permissions;
 mod relations;

@@ -139,7 +139,6 @@ async fn every_route_knows_who_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::too_many_lines, reason = "a list of attempts is read from top to bottom")]
 async fn nobody_hands_out_more_than_he_has() {
     for stack in Stack::both(&config()).await {
         let (tenant, root) = (fresh_tenant(), admin());
