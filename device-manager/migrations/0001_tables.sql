@@ -69,6 +69,8 @@ CREATE TABLE credentials (
     device_id TEXT NOT NULL,
     hash TEXT NOT NULL,
     created_ms BIGINT NOT NULL,
+    -- Which of the tenants that have had this name; 0 when nobody knows.
+    generation BIGINT NOT NULL,
     PRIMARY KEY (tenant, device_id),
     FOREIGN KEY (tenant, device_id) REFERENCES devices (tenant, id) ON DELETE CASCADE
 );

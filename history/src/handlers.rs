@@ -11,7 +11,7 @@ use axum::{
 use common::{
     engine::HistoryStore,
     http::{Caller, Problem},
-    wire::{DeviceId, Tenant},
+    wire::DeviceId,
 };
 use futures_util::stream;
 use tracing::warn;
@@ -29,7 +29,7 @@ use crate::{
 
 /// Answers with the samples of a device.
 pub(crate) async fn list_samples(
-    Caller { tenant, .. }: Caller,
+    caller: Caller,
     State(config): State<Arc<Config>>,
     State(store): State<HistoryStore>,
     State(devices): State<Devices>,
@@ -42,12 +42,12 @@ pub(crate) async fn list_samples(
     let question = Question::of(&parameters, config.max_attrs)?;
     let device = DeviceId::parse(&device).map_err(|_| Error::DeviceNotFound)?;
     let is_about_one = question.is_about_one();
-    let attrs = attrs_of(&question, &store, &devices, &tenant, &device).await?;
-    let samples = Samples::new(store.clone(), tenant.clone(), device.clone(), attrs, question.window);
+    let attrs = attrs_of(&question, &store, &devices, &caller, &device).await?;
+    let samples = Samples::new(store.clone(), &caller, device.clone(), attrs, question.window);
     let mut answer = Answer::begin(samples, form, !is_about_one).await?;
     let first = answer.piece().await?.unwrap_or_default();
     if is_about_one && answer.is_complete() && answer.count == 0 {
-        let known = is_known(&store, &devices, &tenant, &device).await?;
+        let known = is_known(&store, &devices, &caller, &device).await?;
         return Err(if known { Error::AttrNotFound } else { Error::DeviceNotFound }.into());
     }
     let body = if answer.is_complete() { Body::from(first) } else { streamed(first, answer) };
@@ -63,13 +63,13 @@ async fn attrs_of(
     question: &Question,
     store: &HistoryStore,
     devices: &Devices,
-    tenant: &Tenant,
+    caller: &Caller,
     device: &DeviceId,
 ) -> Result<Vec<String>, Problem> {
     if question.attrs.is_empty() {
-        return Ok(devices.attrs_of(tenant, device).await?.ok_or(Error::DeviceNotFound)?);
+        return Ok(devices.attrs_of(&caller.tenant, device).await?.ok_or(Error::DeviceNotFound)?);
     }
-    if !question.is_about_one() && !is_known(store, devices, tenant, device).await? {
+    if !question.is_about_one() && !is_known(store, devices, caller, device).await? {
         return Err(Error::DeviceNotFound.into());
     }
     Ok(question.attrs.clone())
@@ -78,10 +78,11 @@ async fn attrs_of(
 async fn is_known(
     store: &HistoryStore,
     devices: &Devices,
-    tenant: &Tenant,
+    Caller { tenant, generation, .. }: &Caller,
     device: &DeviceId,
 ) -> Result<bool, Problem> {
-    Ok(store.has_device(tenant, device).await? || devices.attrs_of(tenant, device).await?.is_some())
+    Ok(store.has_device(tenant, *generation, device).await?
+        || devices.attrs_of(tenant, device).await?.is_some())
 }
 
 /// A body that is read while it is sent. When the store fails in the middle, the connection breaks, so that nobody

@@ -8,6 +8,7 @@ use common::{
         HistoryStore,
         history_store::{Cursor, HistoryError, Sample, Window},
     },
+    http::Caller,
     wire::{DeviceId, Tenant},
 };
 
@@ -18,6 +19,7 @@ use crate::domain::{accept::Form, csv, json};
 pub(crate) struct Samples {
     store: HistoryStore,
     tenant: Tenant,
+    generation: i64,
     device: DeviceId,
     attrs: VecDeque<String>,
     window: Window,
@@ -45,13 +47,15 @@ impl Samples {
 
     pub(crate) fn new(
         store: HistoryStore,
-        tenant: Tenant,
+        caller: &Caller,
         device: DeviceId,
         attrs: Vec<String>,
         window: Window,
     ) -> Self {
         let attrs = VecDeque::from(attrs);
-        Self { store, tenant, device, attrs, window, left: window.limit, after: None, page: Self::FIRST_PAGE }
+        let (tenant, generation) = (caller.tenant.clone(), caller.generation);
+        let (left, page) = (window.limit, Self::FIRST_PAGE);
+        Self { store, tenant, generation, device, attrs, window, left, after: None, page }
     }
 
     /// Reads on; `None` when all attributes are read.
@@ -62,7 +66,8 @@ impl Samples {
             return Ok(self.end_of_attr());
         }
         let window = Window { limit: Some(limit), ..self.window };
-        let mut page = self.store.query_after(&self.tenant, &self.device, attr, window, self.after).await?;
+        let Self { store, tenant, generation, device, after, .. } = &*self;
+        let mut page = store.query_after(tenant, *generation, device, attr, window, *after).await?;
         let Some(last) = page.last() else { return Ok(self.end_of_attr()) };
         self.after = Some(Cursor::from(last));
         let is_last = (page.len() as u64) < limit;

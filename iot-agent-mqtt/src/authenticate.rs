@@ -33,6 +33,8 @@ pub(crate) struct Identified {
     pub(crate) identity: Identity,
     /// The proof.
     pub(crate) login: Login,
+    /// Which of the tenants that have had this name; 0 when nobody knows.
+    pub(crate) generation: i64,
 }
 
 /// See the module.
@@ -57,6 +59,8 @@ struct OwnerOut {
     /// When the password was issued; certificates have none.
     #[serde(default)]
     issued: i64,
+    #[serde(default)]
+    generation: i64,
 }
 
 impl Authenticator {
@@ -75,7 +79,8 @@ impl Authenticator {
             let _slot = self.slots.acquire().await.map_err(|_| Refusal::Unavailable)?;
             match credentials {
                 Credentials::Name(identity) => {
-                    Ok(Identified { identity: identity.clone(), login: Login::Anonymous })
+                    let (identity, login) = (identity.clone(), Login::Anonymous);
+                    Ok(Identified { identity, login, generation: 0 })
                 }
                 Credentials::Password { user, password } => self.owner_of_password(user, password).await,
                 Credentials::Certificate { fingerprint } => self.owner_of_certificate(fingerprint).await,
@@ -91,15 +96,17 @@ impl Authenticator {
         let path = "/basic-auth/v1/internal/authentication";
         let body = PasswordIn { username: user, password };
         let answer = self.client.post(Service::DeviceManager, path, &self.caller, &body).await;
-        let (identity, issued_ms) = Self::owner(answer, &[401], Refusal::Credentials)?;
-        Ok(Identified { identity, login: Login::Password { issued_ms } })
+        let (identity, owner) = Self::owner(answer, &[401], Refusal::Credentials)?;
+        let login = Login::Password { issued_ms: owner.issued };
+        Ok(Identified { identity, login, generation: owner.generation })
     }
 
     async fn owner_of_certificate(&self, fingerprint: &str) -> Result<Identified, Refusal> {
         let path = format!("/internal/api/v1/certificates/{fingerprint}");
         let answer = self.client.get(Service::X509Identity, &path, &self.caller).await;
-        let (identity, _) = Self::owner(answer, &[404], Refusal::NotAuthorized)?;
-        Ok(Identified { identity, login: Login::Certificate(fingerprint.into()) })
+        let (identity, owner) = Self::owner(answer, &[404], Refusal::NotAuthorized)?;
+        let login = Login::Certificate(fingerprint.into());
+        Ok(Identified { identity, login, generation: owner.generation })
     }
 
     /// An answer that does not clearly say yes or no is no answer.
@@ -107,7 +114,7 @@ impl Authenticator {
         answer: Result<OwnerOut, CallError>,
         no: &[u16],
         refusal: Refusal,
-    ) -> Result<(Identity, i64), Refusal> {
+    ) -> Result<(Identity, OwnerOut), Refusal> {
         let owner = match answer {
             Ok(owner) => owner,
             Err(CallError::Refused { status, .. }) if no.contains(&status.as_u16()) => return Err(refusal),
@@ -117,7 +124,7 @@ impl Authenticator {
             }
         };
         match (Tenant::parse(&owner.tenant), DeviceId::parse(&owner.device)) {
-            (Ok(tenant), Ok(device)) => Ok((Identity { tenant, device }, owner.issued)),
+            (Ok(tenant), Ok(device)) => Ok((Identity { tenant, device }, owner)),
             // A certificate may belong to an application: it is no device.
             _ => Err(refusal),
         }

@@ -128,6 +128,7 @@ async fn refuse(mut stream: Stream, connect: &Refused) {
 struct Welcomed {
     presence: Presence,
     topic: Topic,
+    generation: i64,
     greeting: Greeting,
 }
 
@@ -176,7 +177,7 @@ async fn welcome(agent: &Arc<Agent>, hello: &Hello) -> Result<Welcomed, Refusal>
     if agent.shutdown.is_requested() || presence.link.closed().is_some() {
         return Err(Refusal::Unavailable);
     }
-    Ok(Welcomed { presence, topic, greeting })
+    Ok(Welcomed { presence, topic, generation: identified.generation, greeting })
 }
 
 async fn within<T>(agent: &Agent, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
@@ -241,7 +242,7 @@ fn greeting(agent: &Agent, connect: &Connect, assigned_client_id: Option<&str>) 
 
 fn begin(agent: &Agent, hello: Hello, welcomed: Welcomed, slot: OwnedSemaphorePermit) -> Session {
     let Hello { stream, connect, input, peer } = hello;
-    let Welcomed { presence, topic, greeting } = welcomed;
+    let Welcomed { presence, topic, generation, greeting } = welcomed;
     let ends = peer.map(|peer| {
         let left = (peer.not_after_ms - agent.clock.now_ms()).max(0);
         Instant::now() + Duration::from_millis(left as u64)
@@ -250,5 +251,5 @@ fn begin(agent: &Agent, hello: Hello, welcomed: Welcomed, slot: OwnedSemaphorePe
     debug!(%tenant, %device, client = %presence.link.client_id, "connected");
     let Greeting { packet: out, keep_alive_s } = greeting;
     let keep_alive = Duration::from_secs(keep_alive_s.into());
-    Session::new(Start { presence, stream, connect, input, out, topic, keep_alive, ends, slot })
+    Session::new(Start { presence, stream, connect, input, out, topic, generation, keep_alive, ends, slot })
 }

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::domain::{close::Close, frame};
+use crate::domain::{close::Close, frame, ticket::Pass};
 
 /// Hands records to sockets. Cheap to clone.
 #[derive(Clone)]
@@ -48,6 +48,8 @@ pub(crate) struct QueueLimits {
 /// A socket as the fan-out sees it.
 struct Member {
     id: u64,
+    /// Of the tenants that have had the name of the topic's, the one that sees records here.
+    generation: i64,
     holder: Holder,
     queue: mpsc::Sender<Utf8Bytes>,
     state: Arc<State>,
@@ -94,13 +96,14 @@ impl Fanout {
         Ok(Self(Arc::new(Inner { tail, queues, next_id: AtomicU64::new(0), members: Mutex::default() })))
     }
 
-    /// Makes a socket a member of a topic. Every record that is appended after this returned reaches it.
-    pub(crate) async fn join(&self, topic: &Topic, holder: Holder) -> Result<Subscription, LogError> {
+    /// Makes a socket a member of a topic. Every record for its tenant that is appended after this returned reaches it.
+    pub(crate) async fn join(&self, topic: &Topic, pass: &Pass) -> Result<Subscription, LogError> {
         let lease = self.0.tail.listen(topic).await?;
         let (queue, frames) = mpsc::channel(self.0.queues.frames);
         let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let state = Arc::<State>::default();
-        let member = Member { id, holder, queue, state: Arc::clone(&state) };
+        let &Pass { generation, holder, .. } = pass;
+        let member = Member { id, generation, holder, queue, state: Arc::clone(&state) };
         self.members().entry(topic.clone()).or_default().push(member);
         Ok(Subscription { fanout: self.clone(), topic: topic.clone(), id, frames, state, _lease: lease })
     }
@@ -160,8 +163,17 @@ impl Fanout {
             debug!(topic = %record.topic, offset = record.offset, "not a JSON object, array or null");
             return;
         };
-        metrics::counter!("kafka_ws_frames_total").increment(members.len() as u64);
-        members.retain(|member| member.offer(&frame, self.0.queues.bytes));
+        let generation = record.generation();
+        let mut frames = 0;
+        members.retain(|member| {
+            // An agent that was late may append what a former tenant of the name has reported.
+            if generation != 0 && member.generation != 0 && generation != member.generation {
+                return true;
+            }
+            frames += 1;
+            member.offer(&frame, self.0.queues.bytes)
+        });
+        metrics::counter!("kafka_ws_frames_total").increment(frames);
     }
 
     fn members(&self) -> MutexGuard<'_, HashMap<Topic, Vec<Member>>> {

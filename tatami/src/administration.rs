@@ -173,7 +173,10 @@ impl Platform {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "whose password it is stands on the command line, not in settings")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whose password it is stands on the command line, not in settings"
+)]
 fn password(user: &str) -> anyhow::Result<String> {
     match std::env::var("TATAMI_PASSWORD") {
         Ok(password) => Ok(password),

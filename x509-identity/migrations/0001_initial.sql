@@ -15,6 +15,8 @@ CREATE TABLE certificates (
     created_ms BIGINT NOT NULL,
     modified_ms BIGINT NOT NULL,
     device TEXT,
+    -- Which of the tenants that have had this name; 0 when nobody knows.
+    generation BIGINT NOT NULL,
     PRIMARY KEY (tenant, fingerprint)
 );
 CREATE UNIQUE INDEX certificates_by_fingerprint ON certificates (fingerprint);

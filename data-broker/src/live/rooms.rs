@@ -17,9 +17,16 @@ use crate::domain::live_event::{self, LiveEvent};
 /// Rooms of sockets that want notifications are apart from those that want readings.
 const NOTIFICATION_ROOM: &str = "notifications:";
 
-/// The room of a tenant's sockets.
-pub(super) fn room(tenant: &Tenant, notifications: bool) -> String {
-    if notifications { format!("{NOTIFICATION_ROOM}{tenant}") } else { tenant.to_string() }
+/// The room of a tenant's sockets. Records that say which of the tenants that have had the name they were made for go to
+/// the room of that one, the others to the room without a generation.
+fn room(tenant: &Tenant, generation: i64, notifications: bool) -> String {
+    let prefix = if notifications { NOTIFICATION_ROOM } else { "" };
+    if generation == 0 { format!("{prefix}{tenant}") } else { format!("{prefix}{tenant}#{generation}") }
+}
+
+/// The rooms of a socket.
+pub(super) fn rooms(tenant: &Tenant, generation: i64, notifications: bool) -> [String; 2] {
+    [room(tenant, 0, notifications), room(tenant, generation, notifications)]
 }
 
 /// How much was emitted since the sockets had their turn.
@@ -55,7 +62,10 @@ impl Live {
                 Ok(batch) => {
                     backoff.reset();
                     // Records of one topic come in runs.
-                    for run in batch.chunk_by(|one, next| one.topic == next.topic) {
+                    let goes_on = |one: &Record, next: &Record| {
+                        one.topic == next.topic && one.generation() == next.generation()
+                    };
+                    for run in batch.chunk_by(goes_on) {
                         self.emit_run(run, &mut burst).await;
                     }
                 }
@@ -67,13 +77,13 @@ impl Live {
         }
     }
 
-    /// Emits records of one topic.
+    /// Emits records of one topic that are for the same sockets.
     async fn emit_run(&self, run: &[Record], burst: &mut Burst) {
-        let Some(Record { topic, .. }) = run.first() else { return };
+        let Some(first @ Record { topic, .. }) = run.first() else { return };
         // The room follows the topic's tenant, whatever the message says.
         let is_notification = topic.subject() == Subject::NOTIFICATIONS.as_str();
         let is_event = topic.subject() == Subject::DEVICE.as_str();
-        let room = room(topic.tenant(), is_notification);
+        let room = room(topic.tenant(), first.generation(), is_notification);
         for record in run {
             if is_notification {
                 self.notify(&room, record);

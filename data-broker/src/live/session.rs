@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use super::{
-    Shared, account::Account, door, ending::sever, handshake::parameter, refusal::Refused, rooms::room,
+    Shared, account::Account, door, ending::sever, handshake::parameter, refusal::Refused, rooms::rooms,
 };
 use crate::domain::filter::Filter;
 
@@ -128,7 +128,7 @@ pub(super) async fn connected(socket: SocketRef, State(shared): State<Arc<Shared
     if shared.revocations.covers(session.pass.holder()) || shared.farewells.cover(&session) {
         return sever(&socket);
     }
-    socket.join(room(session.tenant(), session.notifications));
+    socket.join(rooms(session.tenant(), session.pass.caller.generation, session.notifications));
     socket.on("filter", async |Extension(session): Extension<Session>, Data(text): Data<String>| {
         if let Some(filter) = Filter::parse(&text) {
             session.set_filter(filter);

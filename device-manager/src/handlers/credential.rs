@@ -66,6 +66,7 @@ pub(crate) async fn authenticate_device(
             "tenant": tenant,
             "device": device,
             "issued": stored.issued_ms,
+            "generation": stored.generation,
         }))),
         _ => Err(Error::InvalidCredential),
     }

@@ -14,6 +14,8 @@ pub(crate) struct StoredCredential {
     pub(crate) hash: String,
     /// When it was issued, milliseconds since the epoch; each password of a device has a later one than the one before.
     pub(crate) issued_ms: i64,
+    /// Which of the tenants that have had this name issued it; 0 when nobody knows.
+    pub(crate) generation: i64,
 }
 
 impl Store {
@@ -23,14 +25,16 @@ impl Store {
         tenant: &Tenant,
         device: &DeviceId,
     ) -> Result<Option<StoredCredential>, SqlError> {
-        let row =
-            sqlx::query("SELECT hash, created_ms FROM credentials WHERE tenant = $1 AND device_id = $2")
-                .bind(tenant.as_str())
-                .bind(device.as_str())
-                .fetch_optional(&mut *self.connection().await?)
-                .await?;
+        let row = sqlx::query(
+            "SELECT hash, created_ms, generation FROM credentials WHERE tenant = $1 AND device_id = $2",
+        )
+        .bind(tenant.as_str())
+        .bind(device.as_str())
+        .fetch_optional(&mut *self.connection().await?)
+        .await?;
         let stored = row.map(|row| {
-            Ok::<_, sqlx::Error>(StoredCredential { hash: row.try_get(0)?, issued_ms: row.try_get(1)? })
+            let (hash, issued_ms, generation) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            Ok::<_, sqlx::Error>(StoredCredential { hash, issued_ms, generation })
         });
         Ok(stored.transpose()?)
     }
@@ -44,9 +48,9 @@ impl Change {
         hash: &str,
     ) -> Result<Option<i64>, SqlError> {
         let row = sqlx::query(
-            "INSERT INTO credentials (tenant, device_id, hash, created_ms)
-             SELECT tenant, id, $3, $4 FROM devices WHERE tenant = $1 AND id = $2
-             ON CONFLICT (tenant, device_id) DO UPDATE SET hash = excluded.hash,
+            "INSERT INTO credentials (tenant, device_id, hash, created_ms, generation)
+             SELECT tenant, id, $3, $4, $5 FROM devices WHERE tenant = $1 AND id = $2
+             ON CONFLICT (tenant, device_id) DO UPDATE SET hash = excluded.hash, generation = excluded.generation,
                  created_ms = CASE WHEN excluded.created_ms > credentials.created_ms
                      THEN excluded.created_ms ELSE credentials.created_ms + 1 END
              RETURNING created_ms",
@@ -55,6 +59,7 @@ impl Change {
         .bind(device.as_str())
         .bind(hash)
         .bind(self.now_ms)
+        .bind(self.generation)
         .fetch_optional(&mut *self.transaction)
         .await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?)

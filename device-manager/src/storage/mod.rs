@@ -36,6 +36,8 @@ pub(crate) struct Change {
     transaction: Transaction<'static, Any>,
     outbox: Outbox,
     tenant: Tenant,
+    /// Which of the tenants that have had this name.
+    generation: i64,
     ids: Ids,
     /// When the change happens.
     pub(crate) now_ms: i64,
@@ -76,6 +78,7 @@ impl Store {
             transaction,
             outbox: self.outbox.clone(),
             tenant: tenant.clone(),
+            generation,
             ids: Ids { last_template: 0, last_attr: 0 },
             now_ms: self.clock.now_ms(),
         })

@@ -95,6 +95,7 @@ mod tests {
         .into_iter()
         .map(|(value, metadata)| Sample {
             tenant: Tenant::parse("t").unwrap(),
+            generation: 0,
             device: DeviceId::parse("aa01").unwrap(),
             attr: "a".to_owned(),
             value: value.to_owned(),

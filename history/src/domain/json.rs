@@ -34,6 +34,7 @@ mod tests {
     fn an_item_is_as_in_the_contract() {
         let sample = Sample {
             tenant: Tenant::parse("t").unwrap(),
+            generation: 0,
             device: DeviceId::parse("aa01").unwrap(),
             attr: "a\"b".to_owned(),
             value: "10.50".to_owned(),

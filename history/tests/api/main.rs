@@ -142,6 +142,7 @@ impl Api {
         }
         Sample {
             tenant: self.tenant.clone(),
+            generation: 0,
             device: DeviceId::parse(device).unwrap(),
             attr: attr.to_owned(),
             value: value.to_owned(),

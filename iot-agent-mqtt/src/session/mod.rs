@@ -48,6 +48,8 @@ pub(crate) struct Session {
     /// Where its readings go.
     topic: Topic,
     key: Bytes,
+    /// Which of the tenants that have had the name, as records carry it; empty when nobody knows.
+    generation: Bytes,
     will: Option<Box<Will>>,
     /// Publishes that are not acknowledged yet, as of the last look.
     in_flight: usize,
@@ -73,6 +75,8 @@ pub(crate) struct Start {
     /// The CONNACK.
     pub(crate) out: BytesMut,
     pub(crate) topic: Topic,
+    /// Which of the tenants that have had the name of the device's; 0 when nobody knows.
+    pub(crate) generation: i64,
     pub(crate) keep_alive: Duration,
     /// When the client's certificate ends.
     pub(crate) ends: Option<Instant>,
@@ -129,8 +133,13 @@ impl Session {
         let keep_alive = start.keep_alive.mul_f32(1.5);
         let silent = heard + keep_alive;
         let first_look = start.ends.map_or(silent, |ends| ends.min(silent));
+        let generation = match start.generation {
+            0 => Bytes::new(),
+            known => Bytes::from(known.to_string()),
+        };
         Self {
             key,
+            generation,
             presence: start.presence,
             stream: start.stream,
             version: start.connect.version,

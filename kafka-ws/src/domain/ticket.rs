@@ -47,6 +47,9 @@ impl fmt::Debug for Ticket {
 pub(crate) struct Pass {
     /// Whose topics may be read.
     pub(crate) tenant: Tenant,
+    /// Which of the tenants that have had this name.
+    #[serde(default)]
+    pub(crate) generation: i64,
     /// When the token of the user expires, seconds since the epoch.
     pub(crate) expires: i64,
     /// Who asked for the ticket, and when.
@@ -59,6 +62,7 @@ impl Pass {
     pub(crate) fn of(caller: &Caller, now_ms: i64) -> Self {
         Self {
             tenant: caller.tenant.clone(),
+            generation: caller.generation,
             expires: caller.expires_s,
             holder: Holder { user_id: caller.user_id, issued_ms: now_ms },
         }

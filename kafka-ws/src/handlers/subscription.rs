@@ -144,7 +144,7 @@ impl Subscriptions {
             if subject.is_common() {
                 self.join_common(&subject, pass).await
             } else {
-                self.fanout.join(&topic, pass.holder).await.map_err(JoinError::Log)
+                self.fanout.join(&topic, pass).await.map_err(JoinError::Log)
             }
         };
         let joined = tokio::time::timeout(JOIN_TIMEOUT, join).await.unwrap_or(Err(JoinError::Timeout));
@@ -158,7 +158,7 @@ impl Subscriptions {
         let mut backoff = Backoff::up_to(JOIN_TIMEOUT / 10);
         loop {
             let topic = self.topics.resolve(&pass.tenant, subject).await.map_err(JoinError::Broker)?;
-            match self.fanout.join(&topic, pass.holder).await {
+            match self.fanout.join(&topic, pass).await {
                 // It was created a moment ago, or deleted after we had asked for it: data-broker may create it again.
                 Err(LogError::UnknownTopic(_)) => self.topics.forget(&pass.tenant, subject),
                 result => return result.map_err(JoinError::Log),

@@ -124,6 +124,7 @@ impl Reading<'_> {
     pub fn samples(&self) -> impl Iterator<Item = Sample> {
         self.attrs.iter().map(|(attr, value)| Sample {
             tenant: self.record.topic.tenant().clone(),
+            generation: self.record.generation(),
             device: self.device.clone(),
             attr: attr.clone(),
             value: value.get().to_owned(),

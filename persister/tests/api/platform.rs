@@ -56,7 +56,7 @@ impl Platform {
     pub(crate) async fn samples(&self, device: &str, attr: &str) -> Vec<Sample> {
         let device = DeviceId::parse(device).unwrap();
         let window = Window { oldest_first: true, ..Window::default() };
-        self.test.engines.history.query(&self.tenant, &device, attr, window).await.unwrap()
+        self.test.engines.history.query(&self.tenant, 0, &device, attr, window).await.unwrap()
     }
 
     /// Waits until an attribute has so many samples.

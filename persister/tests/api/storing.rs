@@ -80,7 +80,7 @@ async fn a_deleted_tenant_leaves_nothing_to_the_next_of_its_name() {
         platform.stored("d1", "t", 1).await;
         let device = DeviceId::parse("d1").unwrap();
         platform.neighbours.remove_tenant(&platform.tenant, &["persister"]).await;
-        assert!(!platform.test.engines.history.has_device(&platform.tenant, &device).await.unwrap());
+        assert!(!platform.test.engines.history.has_device(&platform.tenant, 0, &device).await.unwrap());
         // As data-broker does when all others have confirmed.
         platform.test.engines.log.delete_topic(&platform.topic(&Subject::DEVICE_DATA)).await.unwrap();
         platform.neighbours.create_tenant(&platform.tenant).await;

@@ -43,6 +43,8 @@ pub(crate) struct Certificate {
 pub(crate) struct OwnedBy {
     tenant: String,
     device: String,
+    /// Which of the tenants that have had this name; 0 when nobody knows.
+    generation: i64,
 }
 
 #[derive(Clone)]
@@ -71,7 +73,7 @@ impl CertificateRepository {
         fence(&mut transaction, tenant, generation).await?;
         sqlx::query(
             "INSERT INTO certificates (tenant, fingerprint, pem, subject_dn, serial, not_before_ms, not_after_ms, \
-             created_ms, modified_ms, device) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)",
+             created_ms, modified_ms, device, generation) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10)",
         )
         .bind(tenant.as_str())
         .bind(issued.fingerprint.as_str())
@@ -82,6 +84,7 @@ impl CertificateRepository {
         .bind(issued.not_after_ms)
         .bind(now_ms)
         .bind(device.map(DeviceId::as_str))
+        .bind(generation)
         .execute(&mut *transaction)
         .await?;
         let change = Change {
@@ -224,13 +227,15 @@ impl CertificateRepository {
     /// The owner of a certificate of any tenant, for listeners that know only the certificate.
     pub(crate) async fn owner(&self, fingerprint: &Fingerprint) -> Result<Option<OwnedBy>, SqlError> {
         let row = sqlx::query(
-            "SELECT tenant, device FROM certificates WHERE fingerprint = $1 AND device IS NOT NULL",
+            "SELECT tenant, device, generation FROM certificates WHERE fingerprint = $1 AND device IS NOT NULL",
         )
         .bind(fingerprint.as_str())
         .fetch_optional(self.sql.pool()?)
         .await?;
-        let owner =
-            row.map(|row| Ok::<_, sqlx::Error>(OwnedBy { tenant: row.try_get(0)?, device: row.try_get(1)? }));
+        let owner = row.map(|row| {
+            let (tenant, device, generation) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            Ok::<_, sqlx::Error>(OwnedBy { tenant, device, generation })
+        });
         Ok(owner.transpose()?)
     }
 

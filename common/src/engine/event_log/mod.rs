@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 pub use embedded::{EmbeddedGroup, EmbeddedLog, EmbeddedLogSettings, EmbeddedTail};
 pub use kafka::{KafkaGroup, KafkaLog, KafkaSettings, KafkaTail};
 
-use crate::wire::{Tenant, Topic};
+use crate::wire::{Tenant, Topic, header};
 
 /// The largest record that an engine takes, with its key and headers.
 pub const MAX_RECORD_BYTES: usize = 1 << 20;
@@ -70,6 +70,13 @@ impl Record {
     /// Value of a header.
     pub fn header(&self, name: &str) -> Option<&Bytes> {
         self.headers.iter().find_map(|(key, value)| (&**key == name).then_some(value))
+    }
+
+    /// Which of the tenants that have had the name of its topic's tenant it was made for; 0 when it does not say.
+    pub fn generation(&self) -> i64 {
+        let said =
+            self.header(header::GENERATION).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+        said.unwrap_or_default()
     }
 }
 

@@ -46,6 +46,7 @@ fn sample(tenant: &Tenant, device_id: &str, attr: &str, ts_ms: i64, number: u64)
     id[8..].copy_from_slice(&tenant.as_str().as_bytes()[1..9]);
     Sample {
         tenant: tenant.clone(),
+        generation: 0,
         device: device(device_id),
         attr: attr.to_owned(),
         value: number.to_string(),
@@ -57,7 +58,7 @@ fn sample(tenant: &Tenant, device_id: &str, attr: &str, ts_ms: i64, number: u64)
 
 impl Under {
     async fn values(&self, tenant: &Tenant, device_id: &str, attr: &str, window: Window) -> Vec<String> {
-        let found = self.store.query(tenant, &device(device_id), attr, window).await.unwrap();
+        let found = self.store.query(tenant, 0, &device(device_id), attr, window).await.unwrap();
         found.into_iter().map(|sample| sample.value).collect()
     }
 }
@@ -69,7 +70,7 @@ async fn windows_orders_and_limits() {
         let samples: Vec<Sample> =
             (0..10).map(|n| sample(&tenant, "d1", "t", base + 1000 * n as i64, n)).collect();
         under.store.insert(&samples).await.unwrap();
-        let found = under.store.query(&tenant, &device("d1"), "t", Window::default()).await.unwrap();
+        let found = under.store.query(&tenant, 0, &device("d1"), "t", Window::default()).await.unwrap();
         let newest_first: Vec<Sample> = samples.iter().rev().cloned().collect();
         assert_eq!(found, newest_first);
         let from = |n: i64| Some(base + 1000 * n);
@@ -125,13 +126,13 @@ async fn large_results_are_read_in_pieces() {
             let mut after: Option<Cursor> = None;
             loop {
                 let piece =
-                    under.store.query_after(&tenant, &device("d1"), "t", window, after).await.unwrap();
+                    under.store.query_after(&tenant, 0, &device("d1"), "t", window, after).await.unwrap();
                 let Some(last) = piece.last() else { break };
                 after = Some(Cursor::from(last));
                 found.extend(piece);
             }
             let whole = Window { limit: None, ..window };
-            let expected = under.store.query(&tenant, &device("d1"), "t", whole).await.unwrap();
+            let expected = under.store.query(&tenant, 0, &device("d1"), "t", whole).await.unwrap();
             assert_eq!(expected.len(), 96, "{}", under.kind);
             assert_eq!(found, expected, "{} {oldest_first}", under.kind);
         }
@@ -148,7 +149,7 @@ async fn a_stored_sample_is_left_as_it_is() {
         let new = sample(&tenant, "d1", "t", base + 1, 2);
         // Twice in one batch, too.
         under.store.insert(&[again.clone(), new.clone(), again, new.clone()]).await.unwrap();
-        let found = under.store.query(&tenant, &device("d1"), "t", Window::default()).await.unwrap();
+        let found = under.store.query(&tenant, 0, &device("d1"), "t", Window::default()).await.unwrap();
         assert_eq!(found, [new, first], "{}", under.kind);
         under.store.insert(&[]).await.unwrap();
     }
@@ -170,7 +171,7 @@ async fn tenants_devices_and_attributes_are_apart() {
         assert_eq!(under.values(&two, "d1", "t", Window::default()).await, ["2"], "{}", under.kind);
         assert_eq!(under.values(&two, "d2", "t", Window::default()).await, [""; 0], "{}", under.kind);
         assert_eq!(under.values(&one, "d1", "T", Window::default()).await, ["4"], "{}", under.kind);
-        let has = async |tenant: &Tenant, id| under.store.has_device(tenant, &device(id)).await.unwrap();
+        let has = async |tenant: &Tenant, id| under.store.has_device(tenant, 0, &device(id)).await.unwrap();
         assert!(has(&one, "d1").await && has(&one, "d2").await && has(&two, "d1").await);
         assert!(!has(&two, "d2").await && !has(&one, "d").await && !has(&one, "D1").await);
     }
@@ -186,7 +187,7 @@ async fn a_removed_tenant_leaves_nothing_and_may_come_back() {
             .collect();
         under.store.insert(&samples).await.unwrap();
         under.store.remove_tenant(&gone, 1).await.unwrap();
-        assert!(!under.store.has_device(&gone, &device("d1")).await.unwrap(), "{}", under.kind);
+        assert!(!under.store.has_device(&gone, 0, &device("d1")).await.unwrap(), "{}", under.kind);
         assert_eq!(under.values(&gone, "d2", "t", Window::default()).await, [""; 0], "{}", under.kind);
         assert_eq!(under.values(&stays, "d1", "t", Window::default()).await, ["1"], "{}", under.kind);
         under.store.insert(&samples[..1]).await.unwrap();
@@ -195,6 +196,41 @@ async fn a_removed_tenant_leaves_nothing_and_may_come_back() {
         assert_eq!(under.values(&gone, "d1", "t", Window::default()).await, ["0"], "{}", under.kind);
         under.store.remove_tenant(&gone, 2).await.unwrap();
         assert_eq!(under.values(&gone, "d1", "t", Window::default()).await, [""; 0], "{}", under.kind);
+    }
+}
+
+#[tokio::test]
+async fn tenants_of_one_name_do_not_see_each_other() {
+    for under in both().await {
+        let (tenant, base) = (fresh_tenant(), base_ms());
+        let of = |generation, number| Sample {
+            generation,
+            ..sample(&tenant, "d1", "t", base + number as i64, number)
+        };
+        let late = Sample { generation: 1, ..sample(&tenant, "d2", "t", base, 4) };
+        // The second comes before all of the first has arrived.
+        under.store.insert(&[of(1, 1), of(0, 0)]).await.unwrap();
+        under.store.remove_tenant(&tenant, 1).await.unwrap();
+        under.store.insert(&[of(2, 3), of(1, 2), late.clone()]).await.unwrap();
+        let window = Window { oldest_first: true, ..Window::default() };
+        let seen = async |generation| {
+            let found = under.store.query(&tenant, generation, &device("d1"), "t", window).await.unwrap();
+            found.into_iter().map(|sample| (sample.generation, sample.value)).collect::<Vec<_>>()
+        };
+        assert_eq!(seen(2).await, [(2, "3".to_owned())], "{}", under.kind);
+        assert_eq!(seen(0).await.len(), 2, "{}", under.kind);
+        assert!(under.store.has_device(&tenant, 2, &device("d1")).await.unwrap(), "{}", under.kind);
+        assert!(!under.store.has_device(&tenant, 2, &device("d2")).await.unwrap(), "{}", under.kind);
+        // What does not say whose it is belongs to everybody.
+        under.store.insert(&[of(0, 5)]).await.unwrap();
+        assert_eq!(seen(2).await, [(2, "3".to_owned()), (0, "5".to_owned())], "{}", under.kind);
+        // A removal leaves later ones alone, and takes what earlier ones left.
+        under.store.remove_tenant(&tenant, 2).await.unwrap();
+        assert_eq!(seen(0).await, [], "{}", under.kind);
+        under.store.insert(&[of(9, 6), of(2, 7)]).await.unwrap();
+        under.store.remove_tenant(&tenant, 3).await.unwrap();
+        assert_eq!(seen(9).await, [(9, "6".to_owned())], "{}", under.kind);
+        assert_eq!(seen(0).await.len(), 1, "{}", under.kind);
     }
 }
 
@@ -239,7 +275,7 @@ async fn values_come_back_as_they_were_sent() {
         }
         under.store.insert(&samples).await.unwrap();
         let window = Window { oldest_first: true, ..Window::default() };
-        let found = under.store.query(&tenant, &device("d1"), "ättr.$ \0\"x", window).await.unwrap();
+        let found = under.store.query(&tenant, 0, &device("d1"), "ättr.$ \0\"x", window).await.unwrap();
         assert_eq!(found, samples, "{}", under.kind);
     }
 }

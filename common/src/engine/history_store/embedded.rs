@@ -28,7 +28,7 @@ const SCHEMA: &str = "
         UNIQUE (tenant, device, attr));
     CREATE TABLE IF NOT EXISTS samples (
         series INTEGER NOT NULL, ts INTEGER NOT NULL, id BLOB NOT NULL,
-        value TEXT NOT NULL, metadata TEXT NOT NULL,
+        value TEXT NOT NULL, metadata TEXT NOT NULL, generation INTEGER NOT NULL,
         PRIMARY KEY (series, ts, id)) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS removed (
         tenant TEXT NOT NULL, generation INTEGER NOT NULL,
@@ -70,6 +70,7 @@ impl EmbeddedHistory {
     pub(super) async fn query(
         &self,
         tenant: &Tenant,
+        generation: i64,
         device: &DeviceId,
         attr: &str,
         window: Window,
@@ -93,6 +94,7 @@ impl EmbeddedHistory {
             .bind(after.map(|after| after.id.to_vec()))
             // A negative limit is none.
             .bind(window.limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX)))
+            .bind(generation)
             .fetch_all(&self.store.readers)
             .await?;
         let sample = |row: &sqlx::sqlite::SqliteRow| -> Result<Sample, HistoryError> {
@@ -105,17 +107,23 @@ impl EmbeddedHistory {
                 id: id.try_into().map_err(|_| HistoryError::Failed("an identity is damaged".to_owned()))?,
                 value: row.try_get(2)?,
                 metadata: row.try_get(3)?,
+                generation: row.try_get(4)?,
             })
         };
         rows.iter().map(sample).collect()
     }
 
-    pub(super) async fn has_device(&self, tenant: &Tenant, device: &DeviceId) -> Result<bool, HistoryError> {
+    pub(super) async fn has_device(
+        &self,
+        tenant: &Tenant,
+        generation: i64,
+        device: &DeviceId,
+    ) -> Result<bool, HistoryError> {
         let found = sqlx::query(
             "SELECT 1 FROM series CROSS JOIN samples ON samples.series = series.id \
-             WHERE series.tenant = $1 AND series.device = $2 LIMIT 1",
+             WHERE series.tenant = $1 AND series.device = $2 AND ($3 = 0 OR generation IN (0, $3)) LIMIT 1",
         );
-        let found = found.bind(tenant.as_str()).bind(device.as_str());
+        let found = found.bind(tenant.as_str()).bind(device.as_str()).bind(generation);
         Ok(found.fetch_optional(&self.store.readers).await?.is_some())
     }
 
@@ -138,13 +146,15 @@ impl Store {
     /// Rows that one transaction removes at most, so that inserts never wait for long.
     const REMOVE_AT_ONCE: i64 = 5_000;
 
-    const NEWEST_FIRST: &'static str = "SELECT ts, id, value, metadata FROM samples \
+    const NEWEST_FIRST: &'static str = "SELECT ts, id, value, metadata, generation FROM samples \
          WHERE series = (SELECT id FROM series WHERE tenant = $1 AND device = $2 AND attr = $3) \
          AND ts BETWEEN $4 AND $5 AND ($6 IS NULL OR (ts, id) < ($6, $7)) \
+         AND ($9 = 0 OR generation IN (0, $9)) \
          ORDER BY ts DESC, id DESC LIMIT $8";
-    const OLDEST_FIRST: &'static str = "SELECT ts, id, value, metadata FROM samples \
+    const OLDEST_FIRST: &'static str = "SELECT ts, id, value, metadata, generation FROM samples \
          WHERE series = (SELECT id FROM series WHERE tenant = $1 AND device = $2 AND attr = $3) \
          AND ts BETWEEN $4 AND $5 AND ($6 IS NULL OR (ts, id) > ($6, $7)) \
+         AND ($9 = 0 OR generation IN (0, $9)) \
          ORDER BY ts, id LIMIT $8";
 
     async fn open(file: &Path) -> Result<Self, sqlx::Error> {
@@ -201,7 +211,8 @@ impl Store {
                     .bind(sample.ts_ms)
                     .bind(&sample.id[..])
                     .bind(&sample.value)
-                    .bind(&sample.metadata);
+                    .bind(&sample.metadata)
+                    .bind(sample.generation);
             }
             statement.execute(&mut *transaction).await?;
             rest = later;
@@ -253,13 +264,18 @@ impl Store {
         let removed = sqlx::query(
             "DELETE FROM samples WHERE (series, ts, id) IN (\
              SELECT samples.series, samples.ts, samples.id FROM series \
-             CROSS JOIN samples ON samples.series = series.id WHERE series.tenant = $1 LIMIT $2)",
+             CROSS JOIN samples ON samples.series = series.id \
+             WHERE series.tenant = $1 AND samples.generation <= $3 LIMIT $2)",
         );
-        let removed = removed.bind(tenant.as_str()).bind(Self::REMOVE_AT_ONCE);
+        let removed = removed.bind(tenant.as_str()).bind(Self::REMOVE_AT_ONCE).bind(generation);
         let may_be_more = removed.execute(&mut *transaction).await?.rows_affected() > 0;
         if !may_be_more {
             known.clear();
-            let series = sqlx::query("DELETE FROM series WHERE tenant = $1").bind(tenant.as_str());
+            let series = sqlx::query(
+                "DELETE FROM series WHERE tenant = $1 \
+                 AND NOT EXISTS (SELECT 1 FROM samples WHERE samples.series = series.id)",
+            );
+            let series = series.bind(tenant.as_str());
             series.execute(&mut *transaction).await?;
             let done = sqlx::query("INSERT INTO removed (tenant, generation) VALUES ($1, $2)");
             done.bind(tenant.as_str()).bind(generation).execute(&mut *transaction).await?;
@@ -270,8 +286,8 @@ impl Store {
 }
 
 fn insert_statement(rows: usize) -> String {
-    let rows = vec!["(?,?,?,?,?)"; rows].join(",");
-    format!("INSERT OR IGNORE INTO samples (series, ts, id, value, metadata) VALUES {rows}")
+    let rows = vec!["(?,?,?,?,?,?)"; rows].join(",");
+    format!("INSERT OR IGNORE INTO samples (series, ts, id, value, metadata, generation) VALUES {rows}")
 }
 
 /// Updating to the same value is what makes SQLite return the rows that are there.
@@ -305,6 +321,7 @@ mod tests {
     fn sample(attr: String, number: u8) -> Sample {
         Sample {
             tenant: Tenant::parse("t").unwrap(),
+            generation: 0,
             device: DeviceId::parse("d").unwrap(),
             attr,
             ts_ms: 1,

@@ -51,6 +51,8 @@ impl MongoSettings {
 pub struct Sample {
     /// Whose device it is.
     pub tenant: Tenant,
+    /// Which of the tenants that have had this name; 0 when that is not known. Only its own tenant finds it.
+    pub generation: i64,
     /// The device.
     pub device: DeviceId,
     /// Name of the attribute.
@@ -135,15 +137,16 @@ impl HistoryStore {
         }
     }
 
-    /// The samples of one attribute of one device.
+    /// The samples of one attribute of one device, for the tenant of this generation; 0 finds those of all.
     pub async fn query(
         &self,
         tenant: &Tenant,
+        generation: i64,
         device: &DeviceId,
         attr: &str,
         window: Window,
     ) -> Result<Vec<Sample>, HistoryError> {
-        self.query_after(tenant, device, attr, window, None).await
+        self.query_after(tenant, generation, device, attr, window, None).await
     }
 
     /// Like [`HistoryStore::query`], but only what comes behind `after` in the order of the window. With a limit this
@@ -151,29 +154,36 @@ impl HistoryStore {
     pub async fn query_after(
         &self,
         tenant: &Tenant,
+        generation: i64,
         device: &DeviceId,
         attr: &str,
         window: Window,
         after: Option<Cursor>,
     ) -> Result<Vec<Sample>, HistoryError> {
         match self {
-            Self::Mongo(history) => history.query(tenant, device, attr, window, after).await,
-            Self::Embedded(history) => history.query(tenant, device, attr, window, after).await,
+            Self::Mongo(history) => history.query(tenant, generation, device, attr, window, after).await,
+            Self::Embedded(history) => history.query(tenant, generation, device, attr, window, after).await,
         }
     }
 
     /// Whether the tenant's device has any sample at all.
-    pub async fn has_device(&self, tenant: &Tenant, device: &DeviceId) -> Result<bool, HistoryError> {
+    pub async fn has_device(
+        &self,
+        tenant: &Tenant,
+        generation: i64,
+        device: &DeviceId,
+    ) -> Result<bool, HistoryError> {
         match self {
-            Self::Mongo(history) => history.has_device(tenant, device).await,
-            Self::Embedded(history) => history.has_device(tenant, device).await,
+            Self::Mongo(history) => history.has_device(tenant, generation, device).await,
+            Self::Embedded(history) => history.has_device(tenant, generation, device).await,
         }
     }
 
     /// Removes everything of a tenant that is gone; `generation` tells which of the tenants that have had this name.
     ///
     /// However many instances call it, and however late, nothing is removed after the first of them has returned: by then
-    /// the name may belong to a new tenant.
+    /// the name may belong to a new tenant. Nothing of a later generation is removed either. What an instance stores of the
+    /// former tenant afterwards, because it was late, stays until it expires, and nobody finds it.
     pub async fn remove_tenant(&self, tenant: &Tenant, generation: i64) -> Result<(), HistoryError> {
         match self {
             Self::Mongo(history) => history.remove_tenant(tenant, generation).await,

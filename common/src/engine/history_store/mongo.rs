@@ -39,6 +39,8 @@ struct Stored {
     id: Binary,
     ts: DateTime,
     v: String,
+    #[serde(default)]
+    g: i64,
     #[serde(default = "no_metadata")]
     m: String,
 }
@@ -93,14 +95,16 @@ impl MongoHistory {
     pub(super) async fn query(
         &self,
         tenant: &Tenant,
+        generation: i64,
         device: &DeviceId,
         attr: &str,
         window: Window,
         after: Option<Cursor>,
     ) -> Result<Vec<Sample>, HistoryError> {
         let collection = self.samples.clone_with_type::<Stored>();
-        let mut found =
-            collection.find(filter(tenant, device, attr, window, after)).sort(sort(window.oldest_first));
+        let mut found = collection
+            .find(filter(tenant, generation, device, attr, window, after))
+            .sort(sort(window.oldest_first));
         if let Some(limit) = window.limit {
             // To MongoDB 0 is no limit, and its limits have 31 bits.
             if limit == 0 {
@@ -118,6 +122,7 @@ impl MongoHistory {
             let damaged = || HistoryError::Failed("an identity is damaged".to_owned());
             Ok(Sample {
                 tenant: tenant.clone(),
+                generation: stored.g,
                 device: device.clone(),
                 attr: attr.to_owned(),
                 value: stored.v,
@@ -129,11 +134,16 @@ impl MongoHistory {
         stored.into_iter().map(sample).collect()
     }
 
-    pub(super) async fn has_device(&self, tenant: &Tenant, device: &DeviceId) -> Result<bool, HistoryError> {
+    pub(super) async fn has_device(
+        &self,
+        tenant: &Tenant,
+        generation: i64,
+        device: &DeviceId,
+    ) -> Result<bool, HistoryError> {
         let collection = self.samples.clone_with_type::<Document>();
-        let found = collection
-            .find_one(doc! { "t": tenant.as_str(), "d": device.as_str() })
-            .projection(doc! { "_id": 1 });
+        let mut filter = doc! { "t": tenant.as_str(), "d": device.as_str() };
+        only_of(generation, &mut filter);
+        let found = collection.find_one(filter).projection(doc! { "_id": 1 });
         Ok(in_time(found.into_future()).await?.is_some())
     }
 
@@ -141,7 +151,7 @@ impl MongoHistory {
     pub(super) async fn remove_tenant(&self, tenant: &Tenant, generation: i64) -> Result<(), HistoryError> {
         let mark = doc! { "_id": { "tenant": tenant.as_str(), "generation": generation } };
         loop {
-            let found = self.some_of(tenant).await?;
+            let found = self.some_of(tenant, generation).await?;
             // Asked after the search: unless it is there now, nothing that was found can be a new tenant's.
             if in_time(self.removed.find_one(mark.clone()).into_future()).await?.is_some() {
                 return Ok(());
@@ -156,11 +166,11 @@ impl MongoHistory {
         }
     }
 
-    /// Identities of some samples of a tenant.
-    async fn some_of(&self, tenant: &Tenant) -> Result<Vec<Bson>, HistoryError> {
+    /// Identities of some samples of a tenant, of this generation or earlier ones.
+    async fn some_of(&self, tenant: &Tenant, generation: i64) -> Result<Vec<Bson>, HistoryError> {
         let identities = self.samples.clone_with_type::<Document>();
         let find = async {
-            let filter = doc! { "t": tenant.as_str() };
+            let filter = doc! { "t": tenant.as_str(), "g": { "$not": { "$gt": generation } } };
             let some = identities.find(filter).projection(doc! { "_id": 1 }).limit(Self::REMOVE_AT_ONCE);
             some.await?.try_collect::<Vec<Document>>().await
         };
@@ -217,14 +227,32 @@ fn document(sample: &Sample) -> RawDocumentBuf {
         // Text, because BSON has no 1.0 that is not 1, no integers beyond 64 bits and no equal names in an object.
         "v": sample.value.as_str(),
     };
+    if sample.generation != 0 {
+        document.append(mongodb::bson::cstr!("g"), sample.generation);
+    }
     if sample.metadata != NO_METADATA {
         document.append(mongodb::bson::cstr!("m"), sample.metadata.as_str());
     }
     document
 }
 
-fn filter(tenant: &Tenant, device: &DeviceId, attr: &str, window: Window, after: Option<Cursor>) -> Document {
+/// Leaves those of other generations out; those of none are of all.
+fn only_of(generation: i64, filter: &mut Document) {
+    if generation != 0 {
+        filter.insert("g", doc! { "$in": [Bson::Null, Bson::Int64(generation)] });
+    }
+}
+
+fn filter(
+    tenant: &Tenant,
+    generation: i64,
+    device: &DeviceId,
+    attr: &str,
+    window: Window,
+    after: Option<Cursor>,
+) -> Document {
     let mut filter = doc! { "t": tenant.as_str(), "d": device.as_str(), "a": attr };
+    only_of(generation, &mut filter);
     let (mut from_ms, mut to_ms) = (window.from_ms, window.to_ms);
     if let Some(Cursor { ts_ms, id }) = after {
         // The cursor narrows the range of the index, so that a piece costs the same wherever it lies.
@@ -330,7 +358,7 @@ mod tests {
         for window in [Window::default(), bounded] {
             for after in [None, Some(cursor)] {
                 for oldest_first in [true, false] {
-                    let filter = filter(&tenant, &device, "t", Window { oldest_first, ..window }, after);
+                    let filter = filter(&tenant, 7, &device, "t", Window { oldest_first, ..window }, after);
                     questions.push(doc! { "find": "samples", "filter": filter, "sort": sort(oldest_first) });
                 }
             }

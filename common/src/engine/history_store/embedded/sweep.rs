@@ -95,6 +95,7 @@ mod tests {
         let tenant = Tenant::parse("t").unwrap();
         let sample = |device: usize, ts_ms: i64| Sample {
             tenant: tenant.clone(),
+            generation: 0,
             device: DeviceId::parse(&format!("d{device}")).unwrap(),
             attr: "a".to_owned(),
             value: "1".to_owned(),
@@ -110,10 +111,10 @@ mod tests {
         assert_eq!(history.store.sweep(5000).await.unwrap(), 1199 + 5000);
         let device = |name: &str| DeviceId::parse(name).unwrap();
         let count = async |name| {
-            history.query(&tenant, &device(name), "a", Window::default(), None).await.unwrap().len()
+            history.query(&tenant, 0, &device(name), "a", Window::default(), None).await.unwrap().len()
         };
         assert_eq!((count("d0").await, count("d1").await, count("d2").await), (1000, 1, 0));
-        assert!(!history.has_device(&tenant, &device("d2")).await.unwrap());
+        assert!(!history.has_device(&tenant, 0, &device("d2")).await.unwrap());
         // A series that was removed is made anew.
         history.insert(&[sample(2, 7000)]).await.unwrap();
         assert_eq!(count("d2").await, 1);
