@@ -106,6 +106,22 @@ async fn a_socket_receives_what_is_appended_after_its_connection() {
 
 /// With one thread, sockets write exactly when the service lets them.
 #[tokio::test]
+async fn what_was_made_for_another_tenant_of_the_name_is_not_shown() {
+    for engines in TestEngines::both().await {
+        let service = Service::start(engines).await;
+        let tenant = service.tenant();
+        let user = Caller { generation: 2, ..user_of(&tenant) };
+        let (socket, _) = Socket::open(&service, &format!("&token={}", token(&service, &user).await)).await;
+        for (generation, device) in [(1, "a1"), (2, "a2"), (3, "a3"), (0, "a4")] {
+            let value = reading(&tenant, device, 1);
+            service.append_for(generation, &tenant, &Subject::DEVICE_DATA, &value).await;
+        }
+        let seen = socket.poll_until("a4").await;
+        assert!(seen.contains("a2") && !seen.contains("a1") && !seen.contains("a3"), "{seen}");
+    }
+}
+
+#[tokio::test]
 async fn a_burst_does_not_overrun_a_quick_reader() {
     const RECORDS: u32 = 400;
     let engines = Arc::new(TestEngines::embedded().await);

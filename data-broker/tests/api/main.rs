@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::Router;
 use common::{
-    engine::event_log::{Headers, NewRecord},
+    engine::event_log::{NewRecord, generation_header},
     http::client::Service as Name,
     testing::{Neighbours, TestEngines, fresh_tenant},
     wire::{Subject, Tenant, Topic},
@@ -57,11 +57,16 @@ impl Service {
     }
 
     async fn append(&self, tenant: &Tenant, subject: &Subject, value: &str) {
+        self.append_for(0, tenant, subject, value).await;
+    }
+
+    /// Appends a record that says which of the tenants of its name it was made for.
+    async fn append_for(&self, generation: i64, tenant: &Tenant, subject: &Subject, value: &str) {
         let record = NewRecord {
             topic: Topic::new(tenant, subject),
             key: None,
             value: value.to_owned().into(),
-            headers: Headers::new(),
+            headers: generation_header(generation).into_iter().collect(),
         };
         self.engines.engines.log.append(record).await.unwrap();
     }

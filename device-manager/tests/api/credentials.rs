@@ -26,7 +26,8 @@ fn invalid() -> (u16, Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_logs_in_with_its_last_password() {
     for stack in stacks().await {
-        let api = stack.fresh();
+        let mut api = stack.fresh();
+        api.caller.generation = 7;
         let mut events = api.events(Subject::BASIC_CREDENTIALS).await;
         api.device("cafe", json!([])).await;
         let path = "/basic-auth/v1/devices/cafe/basic-credentials";
@@ -55,6 +56,7 @@ async fn a_device_logs_in_with_its_last_password() {
         // The time in the event is the one that the look-up tells.
         let valid = json!({
             "message": "The credential is valid.", "tenant": api.tenant, "device": "cafe", "issued": issued,
+            "generation": 7,
         });
         assert_eq!(log_in(&stack, &at, &passwords[1]).await, (200, valid.clone()));
         assert_eq!(log_in(&stack, &at.replace('@', ":"), &passwords[1]).await, (200, valid));

@@ -14,7 +14,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use common::wire::{Topic, event::device_key};
+use common::{
+    engine::event_log::generation_header,
+    wire::{Topic, event::device_key},
+};
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, Sleep, sleep_until},
@@ -48,8 +51,8 @@ pub(crate) struct Session {
     /// Where its readings go.
     topic: Topic,
     key: Bytes,
-    /// Which of the tenants that have had the name, as records carry it; empty when nobody knows.
-    generation: Bytes,
+    /// Which of the tenants that have had the name, as records carry it.
+    generation: Option<(&'static str, Bytes)>,
     will: Option<Box<Will>>,
     /// Publishes that are not acknowledged yet, as of the last look.
     in_flight: usize,
@@ -133,13 +136,9 @@ impl Session {
         let keep_alive = start.keep_alive.mul_f32(1.5);
         let silent = heard + keep_alive;
         let first_look = start.ends.map_or(silent, |ends| ends.min(silent));
-        let generation = match start.generation {
-            0 => Bytes::new(),
-            known => Bytes::from(known.to_string()),
-        };
         Self {
             key,
-            generation,
+            generation: generation_header(start.generation),
             presence: start.presence,
             stream: start.stream,
             version: start.connect.version,

@@ -194,9 +194,7 @@ impl Session {
             headers.push((header::ORIGIN, Bytes::copy_from_slice(origin.as_bytes())));
         }
         // A late record may come to lie in the topic of the next tenant of the name.
-        if !self.generation.is_empty() {
-            headers.push((header::GENERATION, self.generation.clone()));
-        }
+        headers.extend(self.generation.clone());
         NewRecord { topic: self.topic.clone(), key: Some(self.key.clone()), value: value.into(), headers }
     }
 

@@ -35,6 +35,9 @@ use crate::{
     tls::Authority,
 };
 
+/// Which of the tenants that have had the name the stand-ins say it is.
+pub(crate) const GENERATION: i64 = 7;
+
 pub(crate) const PASSWORD: &str = "correct horse";
 
 /// What the stand-ins know. Cheap to clone.
@@ -214,7 +217,9 @@ async fn authenticate(
     let (tenant, device) = name.split_once('@').unwrap();
     (
         StatusCode::OK,
-        Json(json!({ "message": "The credential is valid.", "tenant": tenant, "device": device })),
+        Json(
+            json!({ "message": "The credential is valid.", "tenant": tenant, "device": device, "generation": GENERATION }),
+        ),
     )
 }
 
@@ -235,7 +240,7 @@ async fn owner(
 ) -> Result<Json<Value>, StatusCode> {
     let owners = known.owners.lock().unwrap();
     let (tenant, device) = owners.get(&fingerprint).ok_or(StatusCode::NOT_FOUND)?;
-    Ok(Json(json!({ "tenant": tenant, "device": device })))
+    Ok(Json(json!({ "tenant": tenant, "device": device, "generation": GENERATION })))
 }
 
 async fn bundle(_: Caller, State(known): State<Known>) -> Json<Value> {

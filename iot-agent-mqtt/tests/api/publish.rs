@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::{
     client::{Client, packet, publish, publish_at},
-    platform::Platform,
+    platform::{GENERATION, Platform},
 };
 
 crate::on_both_engines!(
@@ -33,6 +33,7 @@ async fn a_publish_is_acknowledged_and_on_the_log(engines: TestEngines) {
         let record = platform.records(1).await.remove(0);
         assert_eq!(record.key.as_deref(), Some(format!("{tenant}:d1").as_bytes()));
         assert_eq!(record.header(header::ORIGIN).map(bytes::Bytes::len), Some(16));
+        assert_eq!(record.generation(), GENERATION);
         let value: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
         let arrived = value["metadata"]["timestamp"].as_i64().unwrap();
         assert!((before..=platform.engines.engines.clock.now_ms()).contains(&arrived));
@@ -65,6 +66,7 @@ async fn qos_0_and_2_work(engines: TestEngines) {
     client.send(&publish(0, false, &attrs, 0, r#"{"n":0}"#)).await;
     let record = platform.records(1).await.remove(0);
     assert!(record.header(header::ORIGIN).is_none());
+    assert_eq!(record.generation(), GENERATION);
 
     let message = publish(2, false, &attrs, 9, r#"{"n":2}"#);
     let received = Some((0x50, vec![0, 9]));

@@ -27,6 +27,22 @@ async fn every_record_after_the_handshake_is_a_frame() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_for_another_tenant_of_the_name_is_not_shown() {
+    for stack in Stack::both().await {
+        let user = Caller { generation: 2, ..stack.fresh_user() };
+        let mut socket = stack.connect(&stack.path_of(&user).await).await.unwrap();
+        let topic = Topic::parse(&format!("{}.device-data", stack.tenant)).unwrap();
+        for (generation, value) in
+            [(1, r#"{"n":1}"#), (2, r#"{"n":2}"#), (3, r#"{"n":3}"#), (0, r#"{"n":4}"#)]
+        {
+            stack.append_for(generation, &topic, value).await;
+        }
+        assert_eq!(text(&mut socket).await, r#"{"n":2}"#);
+        assert_eq!(text(&mut socket).await, r#"{"n":4}"#);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_object_array_or_null_is_not_shown() {
     for stack in Stack::both().await {
         stack.create("some.subject").await;

@@ -10,7 +10,7 @@ use axum::{
 use common::{
     engine::{
         Engines,
-        event_log::{Headers, NewRecord, TopicProfile},
+        event_log::{NewRecord, TopicProfile, generation_header},
     },
     http::{
         Caller, Problem, Shape,
@@ -151,8 +151,13 @@ impl Stack {
     }
 
     pub(crate) async fn append_to(&self, topic: &Topic, value: impl Into<bytes::Bytes>) {
-        let record =
-            NewRecord { topic: topic.clone(), key: None, value: value.into(), headers: Headers::new() };
+        self.append_for(0, topic, value).await;
+    }
+
+    /// Appends a record that says which of the tenants of its name it was made for.
+    pub(crate) async fn append_for(&self, generation: i64, topic: &Topic, value: impl Into<bytes::Bytes>) {
+        let headers = generation_header(generation).into_iter().collect();
+        let record = NewRecord { topic: topic.clone(), key: None, value: value.into(), headers };
         self.test.engines.log.append(record).await.unwrap();
     }
 

@@ -3,7 +3,7 @@
 use axum::Router;
 use common::{
     engine::{
-        event_log::{Headers, NewRecord, Record},
+        event_log::{NewRecord, Record, generation_header},
         history_store::{Sample, Window},
     },
     http::client::Service,
@@ -46,10 +46,22 @@ impl Platform {
 
     /// Appends a record of a device.
     pub(crate) async fn append(&self, subject: &Subject, device: &str, value: impl Into<String>) {
+        self.append_for(0, subject, device, value).await;
+    }
+
+    /// The same, for one of the tenants that have had the name.
+    pub(crate) async fn append_for(
+        &self,
+        generation: i64,
+        subject: &Subject,
+        device: &str,
+        value: impl Into<String>,
+    ) {
         let topic = self.topic(subject);
         self.test.engines.log.create_topic(&topic, TEST_TOPIC).await.unwrap();
         let key = Some(device_key(&self.tenant, &DeviceId::parse(device).unwrap()).into());
-        let record = NewRecord { topic, key, value: value.into().into(), headers: Headers::new() };
+        let headers = generation_header(generation).into_iter().collect();
+        let record = NewRecord { topic, key, value: value.into().into(), headers };
         self.test.engines.log.append(record).await.unwrap();
     }
 

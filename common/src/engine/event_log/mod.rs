@@ -26,6 +26,11 @@ pub const MAX_RECORD_BYTES: usize = 1 << 20;
 /// Facts about a record beside its value, see [`crate::wire::header`].
 pub type Headers = SmallVec<[(&'static str, Bytes); 2]>;
 
+/// The header that says which of the tenants that have had a name a record was made for; none when nobody knows (0).
+pub fn generation_header(generation: i64) -> Option<(&'static str, Bytes)> {
+    (generation != 0).then(|| (header::GENERATION, Bytes::from(generation.to_string())))
+}
+
 /// A record to be appended.
 #[derive(Debug, Clone)]
 pub struct NewRecord {
