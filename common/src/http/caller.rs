@@ -63,6 +63,11 @@ impl Caller {
             generation: 0,
         }
     }
+
+    /// Whether the user's token has expired.
+    pub fn has_expired(&self, now_s: i64) -> bool {
+        self.expires_s != 0 && self.expires_s <= now_s
+    }
 }
 
 /// The key that the services of one installation share. Cheap to clone.

@@ -86,7 +86,12 @@ impl Shared {
             Refused::Unverified
         })?;
         let pass: Option<Pass> = pass.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        pass.filter(|pass| !self.revocations.covers(pass.holder())).ok_or(Refused::UnknownToken)
+        pass.filter(|pass| !self.is_void(pass)).ok_or(Refused::UnknownToken)
+    }
+
+    /// Whether the user's own token, by which this one was had, has expired or is revoked.
+    fn is_void(&self, pass: &Pass) -> bool {
+        pass.caller.has_expired(self.engines.clock.now_s()) || self.revocations.covers(pass.holder())
     }
 
     /// What a socket is. When it returns, every record that is appended later will be seen.
@@ -124,8 +129,9 @@ pub(super) async fn connected(socket: SocketRef, State(shared): State<Arc<Shared
             shared.cut_soon(session.account);
         },
     );
-    // Whoever ends the sockets of a user or a tenant finds this one from now on, but may have looked a moment ago.
-    if shared.revocations.covers(session.pass.holder()) || shared.farewells.cover(&session) {
+    // Whoever ends the sockets of a user or a tenant finds this one from now on, but may have looked a moment ago. And a
+    // client may have taken its time since the door.
+    if shared.is_void(&session.pass) || shared.farewells.cover(&session) {
         return sever(&socket);
     }
     socket.join(rooms(session.tenant(), session.pass.caller.generation, session.notifications));

@@ -210,6 +210,20 @@ async fn a_socket_ends_with_the_token_of_its_user() {
     socket.poll_until(":41").await;
 }
 
+#[tokio::test]
+async fn a_token_is_worth_nothing_when_that_of_its_user_has_expired() {
+    for engines in TestEngines::both().await {
+        let service = Service::start(engines).await;
+        let mut caller = user_of(&service.tenant());
+        let clock = service.engines.engines.clock.clone();
+        caller.expires_s = clock.now_s() + 2;
+        let kept = token(&service, &caller).await;
+        eventually("the time goes on", async || (clock.now_s() >= caller.expires_s).then_some(())).await;
+        let seen = outcome(&service, &format!("&token={kept}")).await;
+        assert!(seen.contains("Authentication error: unknown token"), "{seen}");
+    }
+}
+
 /// A user whose identifier no other test uses: the real log of revocations is one for all.
 fn fresh_user(tenant: &Tenant) -> Caller {
     let (high, _) = uuid::Uuid::new_v4().as_u64_pair();

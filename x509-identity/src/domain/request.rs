@@ -60,6 +60,9 @@ pub(crate) enum RequestError {
     /// Its RSA key is too short.
     #[error("The RSA public key length less than 2048 bits is not supported.")]
     ShortRsaKey,
+    /// The public exponent of its RSA key invites attacks on careless padding.
+    #[error("The RSA public key exponent less than 65537 is not supported.")]
+    SmallRsaExponent,
     /// Its curve is not one of NIST's three.
     #[error(
         "The elliptical curve used in the ECDSA public key algorithm is not supported. (Use the NIST-recommended curves: P-256, P-384 or P-521)"
@@ -149,7 +152,9 @@ fn check_key(key: &RequestedKey<'_>) -> Result<(), RequestError> {
     let algorithm = &key.algorithm.algorithm;
     if *algorithm == OID_PKCS1_RSAENCRYPTION {
         return match key.parsed() {
-            Ok(PublicKey::RSA(rsa)) if bits(rsa.modulus) >= MIN_RSA_BITS => Ok(()),
+            Ok(PublicKey::RSA(rsa)) if bits(rsa.modulus) < MIN_RSA_BITS => Err(RequestError::ShortRsaKey),
+            Ok(PublicKey::RSA(rsa)) if is_small(rsa.exponent) => Err(RequestError::SmallRsaExponent),
+            Ok(PublicKey::RSA(_)) => Ok(()),
             Ok(_) => Err(RequestError::ShortRsaKey),
             Err(_) => Err(RequestError::Unreadable),
         };
@@ -164,6 +169,12 @@ fn check_key(key: &RequestedKey<'_>) -> Result<(), RequestError> {
         };
     }
     Err(RequestError::UnknownAlgorithm(algorithm.to_id_string()))
+}
+
+/// Whether a public exponent, big-endian, is less than 65537.
+fn is_small(exponent: &[u8]) -> bool {
+    // What has more than 17 bits is larger, and 65536 is even: with 17 bits only 65536 is left to refuse.
+    bits(exponent) < 17 || (bits(exponent) == 17 && exponent.ends_with(&[1, 0, 0]))
 }
 
 /// Length of a big-endian number.

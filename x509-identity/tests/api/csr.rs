@@ -3,6 +3,7 @@
 use openssl::{
     asn1::{Asn1Object, Asn1OctetString},
     base64,
+    bn::BigNum,
     ec::{EcGroup, EcKey},
     hash::MessageDigest,
     nid::Nid,
@@ -24,6 +25,12 @@ pub(crate) fn p256() -> PKey<Private> {
 /// An RSA key.
 pub(crate) fn rsa(bits: u32) -> PKey<Private> {
     PKey::from_rsa(Rsa::generate(bits).unwrap()).unwrap()
+}
+
+/// An RSA key with another public exponent than the usual one.
+pub(crate) fn rsa_with(exponent: u32) -> PKey<Private> {
+    let exponent = BigNum::from_u32(exponent).unwrap();
+    PKey::from_rsa(Rsa::generate_with_e(2048, &exponent).unwrap()).unwrap()
 }
 
 /// A request for a device.

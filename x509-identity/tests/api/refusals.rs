@@ -23,6 +23,7 @@ async fn requests_that_cannot_be_certified_are_refused_with_the_reason() {
     let edwards = PKey::generate_ed25519().unwrap();
     let refused = [
         (csr().pem(&csr::rsa(1024)), "The RSA public key length less than 2048 bits is not supported."),
+        (csr().pem(&csr::rsa_with(3)), "The RSA public key exponent less than 65537 is not supported."),
         (
             csr().pem(&csr::ec(Nid::SECP256K1)),
             "The elliptical curve used in the ECDSA public key algorithm is not supported. (Use the NIST-recommended curves: P-256, P-384 or P-521)",

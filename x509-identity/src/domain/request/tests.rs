@@ -2,7 +2,7 @@ use openssl::{hash::MessageDigest, nid::Nid, pkey::PKey};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PublicKeyData};
 
 use super::*;
-use crate::domain::csr::{Csr, ec, for_device, p256, pem, rsa};
+use crate::domain::csr::{Csr, ec, for_device, p256, pem, rsa, rsa_with};
 
 /// A request that OpenSSL would not make.
 fn unusual(subject: &[(DnType, DnValue)]) -> String {
@@ -34,6 +34,7 @@ fn the_keys_of_the_contract_are_accepted() {
         (rsa_2048.clone(), MessageDigest::sha256()),
         (rsa_2048.clone(), MessageDigest::sha512()),
         (rsa(3072), MessageDigest::sha256()),
+        (rsa_with(65_539), MessageDigest::sha256()),
     ] {
         let request = Request::parse(&Csr::new(&[("CN", "a1b2c3")]).digest(digest).pem(&key)).unwrap();
         assert_eq!(request.public_key.subject_public_key_info(), key.public_key_to_der().unwrap());
@@ -48,6 +49,8 @@ fn other_keys_are_refused_by_name() {
     for (request, expected) in [
         (csr().pem(&rsa(1024)), RequestError::ShortRsaKey),
         (csr().pem(&rsa(2047)), RequestError::ShortRsaKey),
+        (csr().pem(&rsa_with(3)), RequestError::SmallRsaExponent),
+        (csr().pem(&rsa_with(65_535)), RequestError::SmallRsaExponent),
         (csr().pem(&ec(Nid::SECP256K1)), RequestError::UnknownCurve),
         (csr().pem(&ec(Nid::SECP224R1)), RequestError::UnknownCurve),
         (
