@@ -190,12 +190,17 @@ async fn the_certificates_of_a_removed_tenant_are_revoked() {
         }
         assert_eq!(stack.owner(&owned).await, None);
         // A request of the former tenant that was on its way leaves nothing behind.
-        let body = json!({ "csr": csr::for_device("late") });
-        for (generation, expected) in [(1, 401), (2, 201)] {
+        let body = json!({ "csr": csr::for_device("late"), "belongsTo": { "device": "a" } });
+        let ask = async |generation| {
             let late = Caller { generation, ..user_of(&tenant) };
-            let request = stack.request(Method::POST, "/api/v1/certificates", &late).json(&body);
-            assert_eq!(answer(request).await.0, expected, "generation {generation}");
-        }
+            answer(stack.request(Method::POST, "/api/v1/certificates", &late).json(&body)).await
+        };
+        assert_eq!(ask(1).await.0, 401);
+        let (status, issued) = ask(2).await;
+        assert_eq!(status, 201, "{issued}");
+        let path = format!("/certificates/{}", issued["certificateFingerprint"].as_str().unwrap());
+        let owner = json!({ "tenant": tenant, "device": "a", "generation": 2 });
+        assert_eq!(stack.internal(Method::GET, &path, Value::Null).await, (200, owner));
         let ca = stack.ca(&other).await;
         let (_, crl) = stack.get("/api/v1/ca/crl", &other).await;
         let crl = crl["crl"].as_str().unwrap();
