@@ -19,6 +19,7 @@ use openssl::x509::X509;
 use secrecy::ExposeSecret;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use crate::{
     config::{Encryption, MailConfig},
@@ -184,7 +185,9 @@ impl Mailer {
         };
         let body =
             format!("{why}\n\nThis page sets one, within {minutes} minutes and once:\n\n{prefix}{link}\n");
-        let message = Message::builder().from(self.sender.clone()).to(to).subject(subject);
+        let id = format!("<{}@{}>", Uuid::new_v4(), self.sender.email.domain());
+        let message =
+            Message::builder().message_id(Some(id)).from(self.sender.clone()).to(to).subject(subject);
         Ok(message.header(ContentType::TEXT_PLAIN).body(body)?)
     }
 }

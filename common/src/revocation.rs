@@ -212,6 +212,32 @@ mod tests {
         assert_eq!(revocations.0.users.lock().unwrap().len(), 1, "old ones are forgotten");
     }
 
+    #[test]
+    fn changed_permissions_end_nothing() {
+        let revocations = Revocations::new(Clock::fixed(100_000), 60);
+        for (value, ends) in [
+            (r#"{"user_id":1,"timestamp":0,"keeps_tokens":true}"#, false),
+            (r#"{"timestamp":0,"keeps_tokens":true}"#, false),
+            (r#"{"timestamp":0}"#, false),
+            ("rubbish", false),
+            (r#"{"user_id":1,"timestamp":0}"#, true),
+        ] {
+            let record = Record {
+                topic: crate::wire::Topic::new(&Tenant::management(), &Subject::REVOCATION),
+                partition: 0,
+                offset: 0,
+                timestamp_ms: 0,
+                key: None,
+                value: value.into(),
+                headers: smallvec::SmallVec::new(),
+            };
+            let reported = std::cell::Cell::new(false);
+            revocations.take_over(&record, 100_000, &|_| reported.set(true));
+            assert_eq!(reported.get(), ends, "{value}");
+            assert_eq!(revocations.covers(Holder { user_id: 1, issued_ms: 0 }), ends, "{value}");
+        }
+    }
+
     #[tokio::test]
     async fn who_comes_before_the_past_is_known_waits() {
         let revocations = Revocations::new(Clock::fixed(0), 60);

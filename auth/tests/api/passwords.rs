@@ -202,6 +202,7 @@ async fn a_new_user_gets_a_link_by_mail() {
         assert_eq!(inactive, refused(401, "This user is inactive"));
         let letter = mailbox.wait(&email, 1).await;
         assert!(letter.text.contains("From: Tatami <no-reply@example.com>"), "{}", letter.text);
+        assert!(letter.text.contains("@example.com>\nFrom: "), "a Message-ID of the sender: {}", letter.text);
         assert!(letter.text.contains(&name));
         let link = letter.link();
         assert!(link.len() == 32 && link.bytes().all(|byte| byte.is_ascii_hexdigit()), "{link}");
