@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match cli.command {
             Command::Up(options) => services::up(&options).await.map(|()| ExitCode::SUCCESS),
             Command::Config { command, options } => commands::config(&command, &options),
@@ -49,7 +49,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 services::single(service, options).await.map(|()| ExitCode::SUCCESS)
             }
         }
-    })
+    });
+    // Whoever did not end when he was asked is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 #[expect(

@@ -238,5 +238,17 @@ async fn stop_when_asked(engines: &Engines) -> anyhow::Result<()> {
     // Records that were handed over are on the log before the process ends.
     let _ = tokio::time::timeout(GRACE, engines.log.flush()).await;
     info!(ended_well, "stopped");
+    leave_anyway();
     Ok(())
+}
+
+/// Everything is durable by now. What is left is letting go of engines, and a client library that cannot let go of an engine
+/// which is away must not keep the process.
+fn leave_anyway() {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    #[expect(clippy::disallowed_methods, reason = "the runtime may be what hangs")]
+    std::thread::spawn(|| {
+        std::thread::sleep(PATIENCE);
+        std::process::exit(0);
+    });
 }

@@ -135,7 +135,8 @@ fn database_down(error: SqlError) -> Problem {
     match error {
         SqlError::Unavailable(reason) => {
             tracing::warn!(reason, "a login was refused because the database is away");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "Problem connecting to database")
+            // dojot answers 500, which would be our own fault.
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Problem connecting to database")
         }
         other => other.into(),
     }

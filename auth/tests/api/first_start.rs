@@ -119,7 +119,7 @@ async fn a_service_without_its_database_answers_and_does_not_hang() {
         let login = json!({"username": "admin", "passwd": "x"});
         let (status, body) =
             answer(client().post(format!("{}/", stack.base)).json(&login).send().await.unwrap()).await;
-        assert_eq!((status, &body["message"]), (500, &json!("Problem connecting to database")));
+        assert_eq!((status, &body["message"]), (503, &json!("Problem connecting to database")));
         assert_eq!(stack.get("/user", &admin()).await.0, 503);
         assert!(!engines.readiness.is_ready());
         stack.end().await;

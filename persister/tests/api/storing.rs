@@ -24,7 +24,7 @@ async fn readings_and_actuations_are_stored() {
         );
         assert_eq!(platform.stored("d1", "h", 1).await[0].value, "{\"a\":1}");
         assert_eq!(t.generation, 0);
-        platform.append_for(7, &Subject::DEVICE_DATA, "d2", GOOD).await;
+        platform.append_for(7, &Subject::DEVICE_DATA, "d2", GOOD.replace("d1", "d2")).await;
         assert_eq!(platform.stored("d2", "t", 1).await[0].generation, 7);
         let led = &platform.stored("d1", "led", 1).await[0];
         assert_eq!((led.value.as_str(), led.ts_ms), ("\"on\"", 4_102_444_800_000));
