@@ -39,6 +39,8 @@ pub(crate) enum Error {
     /// User name or password of a device is wrong; never says which.
     InvalidCredential,
     Storage(SqlError),
+    /// Too many lists are being read.
+    Busy,
     Problem(Problem),
 }
 
@@ -89,6 +91,7 @@ impl From<Error> for Problem {
                 Self::with_body(StatusCode::UNAUTHORIZED, json!({ "message": "The credential is invalid." }))
             }
             Error::Storage(error) => error.into(),
+            Error::Busy => Self::unavailable("too many lists are being read").retry_after(1),
             Error::Problem(problem) => problem,
         }
     }

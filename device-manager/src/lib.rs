@@ -8,9 +8,10 @@ mod handlers;
 mod router;
 mod storage;
 mod tenants;
+mod turns;
 mod view;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, extract::FromRef};
 use common::{
@@ -19,11 +20,12 @@ use common::{
         Shape,
         server::{HttpServer, Layers},
     },
+    shutdown::Shutdown,
     tenancy::Topics,
 };
 
 pub use crate::config::Config;
-use crate::{config::Limits, storage::Store};
+use crate::{config::Limits, storage::Store, turns::Turns};
 
 /// Name of the service.
 pub const SERVICE: &str = "device-manager";
@@ -34,6 +36,8 @@ pub const DEFAULT_CONFIG: &str = include_str!("../config.default.toml");
 struct AppState {
     store: Store,
     limits: Limits,
+    turns: Turns,
+    shutdown: Shutdown,
 }
 
 /// The service, bound and not serving yet.
@@ -52,6 +56,8 @@ impl Server {
         let http = HttpServer::bind(&config.listen, engines.http).await?;
         let flag = engines.readiness.register("device-manager database");
         let sql = engines.sql.open(SERVICE, sqlx::migrate!("./migrations"), flag, &engines.shutdown)?;
+        // Half of the connections are never used by lists: agents ask for passwords, and wait for nobody.
+        let lists = (sql.max_connections() / 2).max(1);
         let topics = Topics::new(engines.client.clone(), SERVICE);
         let outbox = Outbox::start(
             sql.clone(),
@@ -68,7 +74,12 @@ impl Server {
             clock: engines.clock.clone(),
             settings: engines.http,
         };
-        let state = AppState { store: store.clone(), limits: config.limits() };
+        let state = AppState {
+            store: store.clone(),
+            limits: config.limits(),
+            turns: Turns::new(config.lists_per_tenant, lists, Duration::from_millis(config.list_wait_ms)),
+            shutdown: engines.shutdown.clone(),
+        };
         let router = layers.wrap(router::router(state));
         Ok(Self { http, router, store, topics, engines })
     }

@@ -13,8 +13,9 @@ use crate::domain::{
 };
 
 /// Which lists of attributes a template shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum AttrFormat {
+    #[default]
     Both,
     Split,
     Single,

@@ -3,12 +3,10 @@
 use std::borrow::Cow;
 
 use axum::{
-    body::Body,
+    body::HttpBody,
     http::{HeaderMap, header},
 };
-use http_body_util::BodyExt;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::{
     domain::route::Account,
@@ -19,7 +17,7 @@ use crate::{
 /// A login is smaller.
 const MAX_BODY_BYTES: usize = 16 * 1024;
 
-/// The account, or what comes nearest to it; empty when nothing does. A body that has to be read is put back.
+/// The account, or what comes nearest to it; empty when nothing does. A body that has to be read is read ahead.
 pub(crate) async fn of<'a>(
     account: Account,
     headers: &'a HeaderMap,
@@ -33,17 +31,15 @@ pub(crate) async fn of<'a>(
             Ok(token.unwrap_or(Cow::Borrowed(path)))
         }
         Account::Body => {
-            let mut read = Vec::new();
-            while let Some(frame) = body.frame().await {
-                let Ok(data) = frame?.into_data() else { continue };
-                if read.len() + data.len() > MAX_BODY_BYTES {
-                    return Err(UploadError::TooLarge.into());
-                }
-                read.extend_from_slice(&data);
+            let is_too_large = |body: &Upload| body.size_hint().lower() > MAX_BODY_BYTES as u64;
+            // What says at once that it is no login is not waited for.
+            if !is_too_large(body) {
+                body.read_ahead(MAX_BODY_BYTES).await?;
             }
-            let account = username(&read);
-            *body = Upload::new(Body::from(read), MAX_BODY_BYTES, Instant::now());
-            Ok(Cow::Owned(account))
+            if is_too_large(body) {
+                return Err(UploadError::TooLarge.into());
+            }
+            Ok(Cow::Owned(username(body.ahead())))
         }
     }
 }
@@ -57,6 +53,10 @@ fn username(body: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use http_body_util::BodyExt;
+    use tokio::time::Instant;
+
     use super::*;
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// The header in which they say it.
     pub client_address_header: AddressHeader,
+    /// Most connections of one client address; those of trusted proxies are not counted.
+    pub max_connections_per_address: usize,
     /// Most failures of routes that count them.
     pub rate_limit: RateLimits,
     /// How often instances of services are looked at, in milliseconds.
@@ -90,6 +92,10 @@ impl Config {
         ensure!(
             (1..=1_000_000).contains(&self.max_websockets),
             "gateway.max_websockets must be between 1 and 1000000"
+        );
+        ensure!(
+            (1..=10_000_000).contains(&self.max_connections_per_address),
+            "gateway.max_connections_per_address must be between 1 and 10000000"
         );
         ensure!(self.late_body_ms <= 1000, "gateway.late_body_ms must be between 0 and 1000");
         for (key, value) in [

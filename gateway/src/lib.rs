@@ -65,7 +65,10 @@ impl Server {
     pub fn on(listener: TcpListener, config: &Config, engines: Engines) -> anyhow::Result<Self> {
         config.validate()?;
         let routes = Routes::load(&config.routes_file).context("gateway.routes_file")?;
-        let http = HttpServer::on(listener, engines.http)?;
+        let proxies = TrustedProxies::new(config.trusted_proxies.clone(), config.client_address_header);
+        let ours = proxies.clone();
+        let http = HttpServer::on(listener, engines.http)?
+            .with_most_per_address(config.max_connections_per_address, move |address| ours.trusts(address));
         let validity = Arc::new(Validity::new(i64::from(config.decision_cache_ttl_s) * 1000));
         let client = engines.client.clone();
         let dispatcher = Dispatcher {
@@ -81,7 +84,7 @@ impl Server {
             dispatcher,
             sessions: Sessions::new(),
             limiter: Limiter::new(&config.rate_limit, engines.clock.clone()),
-            proxies: TrustedProxies::new(config.trusted_proxies.clone(), config.client_address_header),
+            proxies,
             reporter: Reporter::default(),
             clock: engines.clock.clone(),
             max_body_bytes: engines.http.max_body_bytes,

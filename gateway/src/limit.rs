@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,7 +15,7 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode},
     response::Response,
 };
-use common::clock::Clock;
+use common::{clock::Clock, slots::network};
 use tokio::{
     sync::{Notify, Semaphore},
     time::Instant,
@@ -232,14 +232,6 @@ impl Quota {
     }
 }
 
-/// Of an IPv6 address only the network, because whoever has one has all of its addresses.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,12 +254,5 @@ mod tests {
         assert!(budgets.contains_key(&Key::Address(0)), "what is under way stays");
         assert!(!budgets.contains_key(&Key::Account(0)));
         assert!(budgets.contains_key(&Key::Account(MAX_BUDGETS as u64 - 1)));
-    }
-
-    #[test]
-    fn an_ipv6_network_is_one_address() {
-        let network = |text: &str| network(text.parse().unwrap()).to_string();
-        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
     }
 }

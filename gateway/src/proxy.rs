@@ -47,6 +47,9 @@ use crate::{
     upload::{Upload, UploadError},
 };
 
+/// How much of a body has to be here before a service is bothered with the request.
+const READ_AHEAD_BYTES: usize = 16 * 1024;
+
 /// Everything that a request meets on its way.
 pub(crate) struct Gateway {
     pub(crate) routes: Routes,
@@ -168,6 +171,10 @@ impl Gateway {
         if let Some(limit) = &route.rate_limit {
             let account = account::of(limit.account, &parts.headers, &path, body).await?;
             trace.attempt = Some(self.limiter.admit(&route, limit, &account, client).await?);
+        }
+        // A body that drips costs no connection to the service.
+        if body.progress().is_unread() {
+            body.read_ahead(READ_AHEAD_BYTES).await?;
         }
         let upgrade = self.upgrade(&mut parts, &route)?;
         prepare_headers(&mut parts, &route, &trace.id, upgrade.is_some());

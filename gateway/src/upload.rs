@@ -3,7 +3,8 @@
 
 use std::{
     error::Error,
-    io,
+    future::poll_fn,
+    io, mem,
     pin::Pin,
     sync::{
         Arc,
@@ -49,6 +50,12 @@ impl UploadError {
 /// A body with a limit and a deadline.
 pub(crate) struct Upload {
     body: Limited<Body>,
+    /// What was read of it before anybody wanted it.
+    ahead: Vec<u8>,
+    /// What ends it, if that was read too.
+    trailers: Option<Frame<Bytes>>,
+    /// Whether the client has sent all of it.
+    is_complete: bool,
     progress: Progress,
     deadline: Instant,
     /// There is one only when the body has to be waited for.
@@ -96,7 +103,18 @@ impl Upload {
         let has_body = !body.is_end_stream();
         let progress = Progress(has_body.then(Arc::default));
         let body = Limited::new(body, max_bytes);
-        Self { body, progress, deadline, timer: None, permit: None, held: None, fault: None }
+        Self {
+            body,
+            ahead: Vec::new(),
+            trailers: None,
+            is_complete: !has_body,
+            progress,
+            deadline,
+            timer: None,
+            permit: None,
+            held: None,
+            fault: None,
+        }
     }
 
     /// No body.
@@ -113,9 +131,47 @@ impl Upload {
         self.permit = Some(permit);
     }
 
-    /// What comes next from the client. One that drips is not waited for beyond the deadline.
+    /// Waits until the body is here, or more of it than `enough` bytes. What was read is kept: whoever reads the body gets it
+    /// first, and its end is held back as before.
+    pub(crate) async fn read_ahead(&mut self, enough: usize) -> Result<(), Refusal> {
+        while self.ahead.len() <= enough && !self.is_complete {
+            let Some(frame) = poll_fn(|context| self.poll_body(context)).await else { break };
+            match frame?.into_data() {
+                // Copied: a frame is as costly as its buffer, however little is in it.
+                Ok(data) => self.ahead.extend_from_slice(&data),
+                Err(trailers) => self.trailers = Some(trailers),
+            }
+        }
+        Ok(())
+    }
+
+    /// What [`Upload::read_ahead`] has read.
+    pub(crate) fn ahead(&self) -> &[u8] {
+        &self.ahead
+    }
+
+    /// What comes next, from what was read ahead or from the client.
     fn poll_client(&mut self, context: &mut Context<'_>) -> Polled {
+        if !self.ahead.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(mem::take(&mut self.ahead).into()))));
+        }
+        if let Some(trailers) = self.trailers.take() {
+            return Poll::Ready(Some(Ok(trailers)));
+        }
+        self.poll_body(context)
+    }
+
+    /// What comes next from the client. One that drips is not waited for beyond the deadline.
+    fn poll_body(&mut self, context: &mut Context<'_>) -> Polled {
+        if self.is_complete {
+            return Poll::Ready(None);
+        }
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            self.is_complete = match &frame {
+                None => true,
+                Some(Ok(frame)) => frame.is_trailers() || self.body.is_end_stream(),
+                Some(Err(_)) => false,
+            };
             return Poll::Ready(frame.map(|frame| frame.map_err(|error| UploadError::of(&*error).into())));
         }
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.deadline)));
@@ -125,7 +181,12 @@ impl Upload {
 
     /// Whether nothing that a service needs comes after this.
     fn is_end(&self, frame: Option<&Frame<Bytes>>) -> bool {
-        frame.is_none_or(|frame| frame.is_trailers() || self.body.is_end_stream())
+        frame.is_none_or(|_| self.is_read())
+    }
+
+    /// Whether nothing is left, neither here nor with the client.
+    fn is_read(&self) -> bool {
+        self.ahead.is_empty() && self.trailers.is_none() && self.is_complete
     }
 
     fn poll_permitted(&mut self, context: &mut Context<'_>) -> Polled {
@@ -193,11 +254,17 @@ impl HttpBody for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_none() && self.fault.is_none() && self.body.is_end_stream()
+        self.held.is_none() && self.fault.is_none() && self.is_read()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (ahead, left) = (self.ahead.len() as u64, self.body.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(left.lower().saturating_add(ahead));
+        if let Some(upper) = left.upper() {
+            hint.set_upper(upper.saturating_add(ahead));
+        }
+        hint
     }
 }
 

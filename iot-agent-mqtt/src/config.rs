@@ -25,6 +25,8 @@ pub struct Config {
     pub max_keep_alive_s: u16,
     /// Most connections of the process.
     pub max_connections: usize,
+    /// Most connections of one client address.
+    pub max_connections_per_address: usize,
     /// Most connections of one device.
     pub max_connections_per_device: usize,
     /// Most publishes of a connection that wait for the log.
@@ -46,6 +48,7 @@ impl Config {
             ("connect_timeout_ms", self.connect_timeout_ms),
             ("max_keep_alive_s", self.max_keep_alive_s.into()),
             ("max_connections", self.max_connections as u64),
+            ("max_connections_per_address", self.max_connections_per_address as u64),
             ("max_connections_per_device", self.max_connections_per_device as u64),
             ("in_flight", self.in_flight.into()),
             ("delivery_queue", self.delivery_queue as u64),

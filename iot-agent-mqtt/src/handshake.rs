@@ -3,16 +3,17 @@
 //! All of this is one boxed future that is gone when the session begins: what it needs is not what an idle
 //! connection pays for.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{future::poll_fn, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use bytes::BytesMut;
 use common::{
     backoff::Backoff,
+    slots::Slot,
     wire::{Subject, Topic},
 };
 use rand::Rng;
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::Instant};
+use tokio::{net::TcpStream, time::Instant};
 use tracing::{debug, warn};
 
 use crate::{
@@ -48,7 +49,7 @@ pub(crate) async fn open(
     agent: Arc<Agent>,
     stream: TcpStream,
     acceptor: Option<Acceptor>,
-    slot: OwnedSemaphorePermit,
+    slot: Slot<IpAddr>,
 ) -> Option<Session> {
     let timeout = agent.config.connect_timeout();
     let hello = match tokio::time::timeout(timeout, greet(&agent, stream, acceptor)).await {
@@ -240,7 +241,7 @@ fn greeting(agent: &Agent, connect: &Connect, assigned_client_id: Option<&str>) 
         .then_some(Greeting { packet, keep_alive_s })
 }
 
-fn begin(agent: &Agent, hello: Hello, welcomed: Welcomed, slot: OwnedSemaphorePermit) -> Session {
+fn begin(agent: &Agent, hello: Hello, welcomed: Welcomed, slot: Slot<IpAddr>) -> Session {
     let Hello { stream, connect, input, peer } = hello;
     let Welcomed { presence, topic, generation, greeting } = welcomed;
     let ends = peer.map(|peer| {

@@ -15,19 +15,21 @@ mod sessions;
 mod stream;
 mod tls;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use common::{
     backoff::Backoff,
     engine::Engines,
     shutdown::Shutdown,
+    slots::{Slot, Slots, network},
     tenancy::{self, Turn},
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpStream};
 use tracing::{info, warn};
 
 pub use config::Config;
@@ -105,10 +107,10 @@ impl Server {
         let reader = Arc::clone(&agent);
         until_shutdown(&shutdown, "mqtt redelivery", async move { reader.redelivery.run().await });
         until_shutdown(&shutdown, "mqtt sweep", sweep(Arc::clone(&agent)));
-        let slots = Arc::new(Semaphore::new(agent.config.max_connections));
+        let slots = Slots::new(agent.config.max_connections_per_address, agent.config.max_connections);
         if let Some((listener, keeper, acceptor)) = tls {
             until_shutdown(&shutdown, "mqtt certificates", keeper.run());
-            let accepting = accept(Arc::clone(&agent), listener, Some(acceptor), Arc::clone(&slots));
+            let accepting = accept(Arc::clone(&agent), listener, Some(acceptor), slots.clone());
             until_shutdown(&shutdown, "mqtt tls listener", accepting);
         }
         if let Some(listener) = plain {
@@ -142,16 +144,19 @@ async fn sweep(agent: Arc<Agent>) {
     }
 }
 
-async fn accept(agent: Arc<Agent>, listener: TcpListener, acceptor: Option<Acceptor>, slots: Arc<Semaphore>) {
+async fn accept(agent: Arc<Agent>, listener: TcpListener, acceptor: Option<Acceptor>, slots: Slots<IpAddr>) {
     if let Ok(address) = listener.local_addr() {
         info!(%address, tls = acceptor.is_some(), "listening for devices");
     }
     let mut backoff = Backoff::default();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 backoff.reset();
-                begin(&agent, stream, acceptor.clone(), &slots);
+                match slots.take(&network(peer.ip())) {
+                    Some(slot) => begin(&agent, stream, acceptor.clone(), slot),
+                    None => metrics::refused("too_many_connections"),
+                }
             }
             Err(error) => {
                 // Out of file descriptors, most likely: waiting is better than spinning.
@@ -162,11 +167,7 @@ async fn accept(agent: Arc<Agent>, listener: TcpListener, acceptor: Option<Accep
     }
 }
 
-fn begin(agent: &Arc<Agent>, stream: TcpStream, acceptor: Option<Acceptor>, slots: &Arc<Semaphore>) {
-    let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
-        metrics::refused("too_many_connections");
-        return;
-    };
+fn begin(agent: &Arc<Agent>, stream: TcpStream, acceptor: Option<Acceptor>, slot: Slot<IpAddr>) {
     let _ = stream.set_nodelay(true);
     let agent = Arc::clone(agent);
     let shutdown = agent.shutdown.clone();

@@ -3,6 +3,7 @@
 mod administration;
 mod cli;
 mod commands;
+mod descriptors;
 mod engines;
 mod ports;
 mod services;

@@ -5,7 +5,7 @@ use common::http::server::HttpServer;
 use iot_agent_mqtt::Listeners;
 use tokio::net::TcpListener;
 
-use crate::settings::Settings;
+use crate::{descriptors, settings::Settings};
 
 /// Sockets that listen already.
 pub(crate) struct Ports {
@@ -29,7 +29,7 @@ impl Ports {
 /// Health and metrics.
 pub(crate) async fn bind_admin(settings: &Settings) -> anyhow::Result<HttpServer> {
     let listener = bind(&settings.admin.listen, "--admin-port", "admin.listen").await?;
-    Ok(HttpServer::on(listener, settings.http)?)
+    Ok(HttpServer::on(listener, descriptors::admin(settings.http))?)
 }
 
 /// The API.

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use crate::{
     cli::Options,
+    descriptors::{self, Runs},
     engines::{self, DataDir, Watched},
     ports::{self, Ports},
     settings::Settings,
@@ -31,8 +32,9 @@ const GRACE: Duration = Duration::from_secs(15);
 
 /// Runs the whole platform until it is asked to stop.
 pub(crate) async fn up(options: &Options) -> anyhow::Result<()> {
-    let settings = Settings::load(options)?.with_internal_services_inside();
+    let mut settings = Settings::load(options)?.with_internal_services_inside();
     let metrics = start_telemetry(&settings)?;
+    descriptors::fit(&mut settings, Runs::Everything, descriptors::raise_limit());
     DataDir::ensure_unused(&options.data_dir)?;
     let ports = Ports::bind(&settings).await?;
     let data_dir = DataDir::open(&options.data_dir)?;
@@ -42,7 +44,8 @@ pub(crate) async fn up(options: &Options) -> anyhow::Result<()> {
     let welcome = Welcome::new(&settings, &options.data_dir, &ports)?;
     serve_admin(ports.admin, &engines, metrics);
 
-    let mut auth = auth::Server::bind(settings.auth.clone(), engines.clone()).await?;
+    let inside = Engines { http: descriptors::inside(engines.http), ..engines.clone() };
+    let mut auth = auth::Server::bind(settings.auth.clone(), inside.clone()).await?;
     let password = auth.initial_admin_password();
     let address = auth.local_addr()?;
     let mut services = vec![Bound::new("auth", auth.run()).called(Called::Auth, address)];
@@ -54,7 +57,7 @@ pub(crate) async fn up(options: &Options) -> anyhow::Result<()> {
         Service::X509Identity,
         Service::Persister,
     ] {
-        services.push(service.bind(&settings, &engines).await?);
+        services.push(service.bind(&settings, &inside).await?);
     }
     services.push(bind_agent(ports.mqtt, &settings, &engines)?);
     services.push(bind_gateway(ports.gateway, &settings, &engines)?);
@@ -71,8 +74,9 @@ pub(crate) async fn up(options: &Options) -> anyhow::Result<()> {
 
 /// Runs one service until it is asked to stop.
 pub(crate) async fn single(service: Service, options: &Options) -> anyhow::Result<()> {
-    let settings = Settings::load(options)?;
+    let mut settings = Settings::load(options)?;
     let metrics = start_telemetry(&settings)?;
+    descriptors::fit(&mut settings, Runs::One(service), descriptors::raise_limit());
     require_shared_engines(&settings)?;
     let admin = ports::bind_admin(&settings).await?;
     info!(address = %admin.local_addr()?, "health and metrics");
@@ -246,7 +250,6 @@ async fn stop_when_asked(engines: &Engines) -> anyhow::Result<()> {
 /// which is away must not keep the process.
 fn leave_anyway() {
     const PATIENCE: Duration = Duration::from_secs(3);
-    #[expect(clippy::disallowed_methods, reason = "the runtime may be what hangs")]
     std::thread::spawn(|| {
         std::thread::sleep(PATIENCE);
         std::process::exit(0);

@@ -274,6 +274,11 @@ impl Sql {
         }
     }
 
+    /// How many statements may run at a time.
+    pub fn max_connections(&self) -> usize {
+        self.pool.options().get_max_connections() as usize
+    }
+
     /// Waits until the tables are there.
     pub async fn migrated(&self) {
         let mut migrated = self.migrated.clone();

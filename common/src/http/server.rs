@@ -1,6 +1,12 @@
 //! Serves a router: limits, time-outs, request ids, callers, errors, metrics.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -28,7 +34,12 @@ use super::{
     caller::{InternalKey, verify_caller},
     problem::{self, Problem, Shape},
 };
-use crate::{backoff::Backoff, clock::Clock, shutdown::Shutdown};
+use crate::{
+    backoff::Backoff,
+    clock::Clock,
+    shutdown::Shutdown,
+    slots::{self, Slots, network},
+};
 
 /// Limits of every HTTP listener, section `http` of the settings.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -66,6 +77,13 @@ impl HttpSettings {
 pub struct HttpServer {
     listener: TcpListener,
     settings: HttpSettings,
+    clients: Option<Clients>,
+}
+
+/// How many connections one client address may have.
+struct Clients {
+    slots: Slots<IpAddr>,
+    is_exempt: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
 }
 
 impl HttpServer {
@@ -80,7 +98,19 @@ impl HttpServer {
     /// For a socket that listens already.
     pub fn on(listener: TcpListener, settings: HttpSettings) -> io::Result<Self> {
         settings.validate()?;
-        Ok(Self { listener, settings })
+        Ok(Self { listener, settings, clients: None })
+    }
+
+    /// The same, with `most` connections of one client address at a time; more are closed at once. Of IPv6 addresses the
+    /// network counts. An address that is exempt speaks for many.
+    #[must_use]
+    pub fn with_most_per_address(
+        self,
+        most: usize,
+        is_exempt: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let clients = Clients { slots: Slots::new(most, usize::MAX), is_exempt: Box::new(is_exempt) };
+        Self { clients: Some(clients), ..self }
     }
 
     /// The bound address, with the port that the system chose.
@@ -118,6 +148,11 @@ impl HttpServer {
                 }
             };
             backoff.reset();
+            let Ok(share) = self.share_of(peer.ip()) else {
+                metrics::counter!("http_connections_refused_total").increment(1);
+                debug!(%peer, "an address has too many connections");
+                continue;
+            };
             let _ = stream.set_nodelay(true);
             let with_peer = TowerToHyperService::new(tower::ServiceExt::map_request(
                 service.clone(),
@@ -140,11 +175,24 @@ impl HttpServer {
                 if let Err(error) = ended {
                     debug!(%peer, %error, "a connection ended with an error");
                 }
-                drop(slot);
+                drop((slot, share));
             });
         }
     }
+
+    /// A place among the connections of an address, where those are counted.
+    fn share_of(&self, address: IpAddr) -> Result<Option<slots::Slot<IpAddr>>, TooMany> {
+        match &self.clients {
+            Some(clients) if !(clients.is_exempt)(address.to_canonical()) => {
+                clients.slots.take(&network(address)).map(Some).ok_or(TooMany)
+            }
+            _ => Ok(None),
+        }
+    }
 }
+
+/// An address has as many connections as it may have.
+struct TooMany;
 
 type Slot = Option<tokio::sync::OwnedSemaphorePermit>;
 

@@ -99,6 +99,12 @@ impl Page {
         (self.number - 1).saturating_mul(self.size)
     }
 
+    /// How many entries there are on all pages, if a page with so many of them tells.
+    pub(crate) fn count_if_last(self, found: usize) -> Option<i64> {
+        let found = found as i64;
+        (found < self.size && (found > 0 || self.number == 1)).then(|| self.offset() + found)
+    }
+
     /// What the client is told about a list with so many entries.
     pub(crate) fn of_entries(self, entries: i64) -> Pagination {
         let total = entries.max(0) / self.size + i64::from(entries.max(0) % self.size > 0);
@@ -158,6 +164,15 @@ mod tests {
             assert_eq!(page.of_entries(entries), expected, "{page:?} of {entries}");
         }
         assert_eq!(page(i64::MAX, 20).offset(), i64::MAX);
+    }
+
+    #[test]
+    fn a_page_that_is_not_full_tells_the_number() {
+        for (number, found, expected) in
+            [(1, 0, Some(0)), (1, 3, Some(3)), (1, 5, None), (3, 1, Some(11)), (3, 0, None), (3, 5, None)]
+        {
+            assert_eq!(Page { number, size: 5 }.count_if_last(found), expected, "{found} on {number}");
+        }
     }
 
     #[test]

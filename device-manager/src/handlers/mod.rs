@@ -5,6 +5,7 @@ pub(crate) mod association;
 pub(crate) mod credential;
 pub(crate) mod device;
 pub(crate) mod device_change;
+mod listed;
 pub(crate) mod template;
 
 use axum::extract::{FromRequest, Query, Request};

@@ -1,16 +1,18 @@
 //! Templates (dojot-api.md 3.2).
 
+use std::vec;
+
 use axum::{
     Json,
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
-use common::http::Caller;
+use common::{http::Caller, wire::Tenant};
 use serde_json::json;
 
-use super::{Parameters, Payload, template_id};
+use super::{Parameters, Payload, listed, template_id};
 use crate::{
-    config::Limits,
+    AppState,
     domain::{
         attribute::Attr,
         input::TemplateInput,
@@ -40,10 +42,10 @@ pub(crate) async fn create_template(
 
 pub(crate) async fn list_templates(
     Caller { tenant, .. }: Caller,
-    State(store): State<Store>,
-    State(limits): State<Limits>,
+    State(state): State<AppState>,
     parameters: Parameters,
 ) -> Result<Response, Error> {
+    let AppState { store, limits, turns, shutdown } = state;
     let page = Page::read(&parameters, limits.max_page_size)?;
     let filter = Filter::read(&parameters)?;
     let format = match parameter(&parameters, "attr_format") {
@@ -51,15 +53,44 @@ pub(crate) async fn list_templates(
         Some("single") => AttrFormat::Single,
         _ => AttrFormat::Both,
     };
-    let (templates, count) = store.templates(&tenant, &filter, by_label(&parameters), page).await?;
-    let templates: Vec<_> = templates.iter().map(|template| TemplateView::new(template, format)).collect();
-    Ok(Json(Listed { pagination: page.of_entries(count), templates }).into_response())
+    let turn = turns.take(&tenant).await?;
+    let connection = turn.reading().await?;
+    let (ids, count) = store.template_page(&tenant, &filter, by_label(&parameters), page).await?;
+    drop(connection);
+    let source = Source { store, tenant, format };
+    listed::respond(source, turn, ids, page.of_entries(count), &shutdown).await
 }
 
-#[derive(serde::Serialize)]
-struct Listed<'a> {
-    pagination: crate::domain::listing::Pagination,
-    templates: Vec<TemplateView<'a>>,
+/// Templates of a tenant.
+struct Source {
+    store: Store,
+    tenant: Tenant,
+    format: AttrFormat,
+}
+
+#[derive(Default)]
+struct Batch {
+    templates: vec::IntoIter<Template>,
+    format: AttrFormat,
+}
+
+impl listed::Source for Source {
+    type Id = i64;
+    type Batch = Batch;
+    const NAME: &'static str = "templates";
+
+    async fn read(&self, ids: &[i64]) -> Result<Batch, Error> {
+        let templates = self.store.templates(&self.tenant, ids).await?;
+        Ok(Batch { templates: templates.into_iter(), format: self.format })
+    }
+}
+
+impl listed::Batch for Batch {
+    fn write_next(&mut self, out: &mut Vec<u8>) -> serde_json::Result<bool> {
+        let Some(template) = self.templates.next() else { return Ok(false) };
+        serde_json::to_writer(out, &TemplateView::new(&template, self.format))?;
+        Ok(true)
+    }
 }
 
 pub(crate) async fn get_template(

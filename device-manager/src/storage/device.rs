@@ -30,6 +30,8 @@ pub(crate) struct Selection<'a> {
     pub(crate) filter: Filter,
     /// This one only.
     pub(crate) id: Option<&'a str>,
+    /// These only, if there are any.
+    pub(crate) ids: &'a [String],
     /// Those after this one, in the order of identifiers.
     pub(crate) after: Option<&'a str>,
     /// Sorted by label, else by identifier.
@@ -39,12 +41,10 @@ pub(crate) struct Selection<'a> {
 }
 
 /// Devices with the templates they are made of.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Devices {
     pub(crate) list: Vec<Device>,
     pub(crate) templates: Templates,
-    /// How many there are on all pages; counted only when a page was asked for.
-    pub(crate) count: i64,
 }
 
 impl Store {
@@ -75,6 +75,24 @@ impl Store {
     ) -> Result<Vec<String>, SqlError> {
         let rows = selection.ids(tenant).fetch(&mut *self.connection().await?).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+}
+
+impl Store {
+    /// Identifiers of devices, and how many there are on all pages.
+    pub(crate) async fn device_page(
+        &self,
+        tenant: &Tenant,
+        selection: &Selection<'_>,
+    ) -> Result<(Vec<String>, i64), SqlError> {
+        let ids = self.device_ids(tenant, selection).await?;
+        let known = selection.page.and_then(|page| page.count_if_last(ids.len()));
+        if let Some(count) = known {
+            return Ok((ids, count));
+        }
+        let rows = selection.count(tenant).fetch(&mut *self.connection().await?).await?;
+        let count = rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
+        Ok((ids, count))
     }
 }
 
@@ -211,20 +229,19 @@ async fn read(
     selection: &Selection<'_>,
 ) -> Result<Devices, SqlError> {
     let rows = selection.statement(tenant).fetch(connection).await?;
-    let (list, count) = assemble(&rows)?;
+    let list = assemble(&rows)?;
     let ids = list.iter().flat_map(|device| device.template_ids.iter().copied());
     let templates = template::read(connection, tenant, ids).await?;
-    Ok(Devices { list, templates, count })
+    Ok(Devices { list, templates })
 }
 
 /// What a row of [`Selection::statement`] is about.
 const DEVICE: i64 = 0;
 const TEMPLATE: i64 = 1;
 const OVERRIDE: i64 = 2;
-const COUNT: i64 = 3;
 
 impl Selection<'_> {
-    /// Devices, their templates, their overrides and their number, in one statement: all parts are of one moment.
+    /// Devices, their templates and their overrides, in one statement: all parts are of one moment.
     fn statement(&self, tenant: &Tenant) -> Statement {
         let mut statement = Statement::new(tenant);
         let conditions = self.conditions(&mut statement);
@@ -242,12 +259,6 @@ impl Selection<'_> {
              SELECT {OVERRIDE}, page.id, o.static_value, o.attr_id, CAST(NULL AS BIGINT), place FROM page
                  JOIN overrides o ON o.tenant = $1 AND o.device_id = page.id"
         ));
-        if self.page.is_some() {
-            statement.push(&format!(
-                " UNION ALL SELECT {COUNT}, '', '', COUNT(*), CAST(NULL AS BIGINT), 0
-                  FROM devices d WHERE d.tenant = $1{conditions}"
-            ));
-        }
         statement.push(" ORDER BY part, place, number");
         statement
     }
@@ -258,6 +269,14 @@ impl Selection<'_> {
         let conditions = self.conditions(&mut statement);
         let limit = self.limit(&mut statement);
         statement.push(&format!("SELECT d.id FROM devices d WHERE d.tenant = $1{conditions}{limit}"));
+        statement
+    }
+
+    /// How many there are, on all pages.
+    fn count(&self, tenant: &Tenant) -> Statement {
+        let mut statement = Statement::new(tenant);
+        let conditions = self.conditions(&mut statement);
+        statement.push(&format!("SELECT COUNT(*) FROM devices d WHERE d.tenant = $1{conditions}"));
         statement
     }
 
@@ -275,14 +294,15 @@ impl Selection<'_> {
         let filter = self.filter.on_devices(statement);
         let id = self.id.map(|id| format!(" AND d.id = {}", statement.arg(id)));
         let after = self.after.map(|after| format!(" AND d.id > {}", statement.arg(after)));
-        filter + &id.unwrap_or_default() + &after.unwrap_or_default()
+        let ids: Vec<String> = self.ids.iter().map(|id| statement.arg(id.as_str())).collect();
+        let ids = (!ids.is_empty()).then(|| format!(" AND d.id IN ({})", ids.join(", ")));
+        filter + &id.unwrap_or_default() + &ids.unwrap_or_default() + &after.unwrap_or_default()
     }
 }
 
-fn assemble(rows: &[AnyRow]) -> Result<(Vec<Device>, i64), SqlError> {
+fn assemble(rows: &[AnyRow]) -> Result<Vec<Device>, SqlError> {
     let mut devices: Vec<Device> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
-    let mut count = 0;
     for row in rows {
         let id: &str = row.try_get("id")?;
         let number: i64 = row.try_get("number")?;
@@ -298,7 +318,6 @@ fn assemble(rows: &[AnyRow]) -> Result<(Vec<Device>, i64), SqlError> {
                     overrides: BTreeMap::new(),
                 });
             }
-            COUNT => count = number,
             part => {
                 let Some(device) = places.get(id).and_then(|place| devices.get_mut(*place)) else { continue };
                 if part == TEMPLATE {
@@ -309,5 +328,5 @@ fn assemble(rows: &[AnyRow]) -> Result<(Vec<Device>, i64), SqlError> {
             }
         }
     }
-    Ok((devices, count))
+    Ok(devices)
 }

@@ -19,7 +19,7 @@ use common::{
 };
 use sqlx::{Any, Row, Transaction, pool::PoolConnection};
 
-pub(crate) use device::Selection;
+pub(crate) use device::{Devices, Selection};
 
 use crate::domain::Ids;
 

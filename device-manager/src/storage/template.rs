@@ -34,33 +34,38 @@ impl Store {
         Ok(found.remove(&id))
     }
 
-    /// A page of templates, and how many there are.
-    pub(crate) async fn templates(
+    /// Identifiers of a page of templates, and how many there are on all pages.
+    pub(crate) async fn template_page(
         &self,
         tenant: &Tenant,
         filter: &Filter,
         by_label: bool,
         page: Page,
-    ) -> Result<(Vec<Template>, i64), SqlError> {
+    ) -> Result<(Vec<i64>, i64), SqlError> {
         let mut connection = self.connection().await?;
-        let mut count = Statement::new(tenant);
-        let conditions = filter.on_templates(&mut count);
-        count.push("SELECT COUNT(*) FROM templates t WHERE t.tenant = $1").push(&conditions);
-        let count = match count.fetch(&mut connection).await?.first() {
-            Some(row) => row.try_get(0)?,
-            None => 0,
-        };
         let mut statement = Statement::new(tenant);
         let conditions = filter.on_templates(&mut statement);
         let order = if by_label { "t.label, t.id" } else { "t.id" };
         let (limit, offset) = (statement.arg(page.size), statement.arg(page.offset()));
         statement.push(&format!(
-            "WITH t AS (SELECT t.id, t.label, t.created_ms, t.updated_ms,
-                 ROW_NUMBER() OVER (ORDER BY {order}) AS place
-                 FROM templates t WHERE t.tenant = $1{conditions} ORDER BY {order} LIMIT {limit} OFFSET {offset})
-             SELECT {COLUMNS} FROM t{JOIN_ATTRS} ORDER BY t.place, a.id"
+            "SELECT t.id FROM templates t WHERE t.tenant = $1{conditions} ORDER BY {order} LIMIT {limit} OFFSET {offset}"
         ));
-        Ok((group(&statement.fetch(&mut connection).await?)?, count))
+        let rows = statement.fetch(&mut connection).await?;
+        let ids = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+        if let Some(count) = page.count_if_last(ids.len()) {
+            return Ok((ids, count));
+        }
+        let mut count = Statement::new(tenant);
+        let conditions = filter.on_templates(&mut count);
+        count.push("SELECT COUNT(*) FROM templates t WHERE t.tenant = $1").push(&conditions);
+        let rows = count.fetch(&mut connection).await?;
+        Ok((ids, rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default()))
+    }
+
+    /// These templates, in this order; those that do not exist are left out.
+    pub(crate) async fn templates(&self, tenant: &Tenant, ids: &[i64]) -> Result<Vec<Template>, SqlError> {
+        let mut found = read(&mut *self.connection().await?, tenant, ids.iter().copied()).await?;
+        Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
     }
 }
 

@@ -6,6 +6,7 @@ mod credentials;
 mod devices;
 mod events;
 mod isolation;
+mod large_lists;
 mod listing;
 mod robustness;
 mod stack;

@@ -33,7 +33,7 @@ struct Settings {
     device_manager: Config,
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let settings: Settings = load(&[DEFAULT_CONFIG], None).unwrap();
     let mut config = settings.device_manager;
     "127.0.0.1:0".clone_into(&mut config.listen);
@@ -44,10 +44,14 @@ fn config() -> Config {
 
 impl Stack {
     async fn start(engines: TestEngines) -> Self {
+        Self::start_with(engines, config()).await
+    }
+
+    pub(crate) async fn start_with(engines: TestEngines, config: Config) -> Self {
         let shutdown = engines.engines.shutdown.clone();
         let services = [Service::DataBroker, Service::Auth];
         let neighbours = Neighbours::start(&engines.engines, &services, Router::new()).await;
-        let server = Server::bind(config(), engines.engines.clone()).await.unwrap();
+        let server = Server::bind(config, engines.engines.clone()).await.unwrap();
         let base = format!("http://{}", server.local_addr().unwrap());
         shutdown.spawn("device-manager", server.run());
         let stack = Self { engines, base, neighbours };

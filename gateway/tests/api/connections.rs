@@ -5,7 +5,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use common::{http::client::Service, testing::eventually};
+use common::{
+    http::client::Service,
+    testing::{TestEngines, eventually},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -111,4 +114,74 @@ async fn an_answer_that_nobody_reads_to_its_end_costs_only_its_connection() {
             assert_eq!(stack.get("/device/x").await, 200);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_not_here_costs_no_connection_to_the_service() {
+    // Nobody else connects.
+    let config = gateway::Config { health_check_interval_ms: 86_400_000, ..config() };
+    for stack in Stack::both_with(&config).await {
+        let (url, connections, _) = serve(&stack, PLAIN, usize::MAX).await;
+        stack.test.engines.client.urls().set(Service::History, url);
+        eventually("the service is used", async || {
+            stack.get("/history/x").await;
+            (connections.load(Ordering::SeqCst) > 0).then_some(())
+        })
+        .await;
+        let mut slow = Vec::new();
+        for (number, framing) in
+            ["Content-Length: 4", "Content-Length: 1000000", "Transfer-Encoding: chunked"]
+                .into_iter()
+                .enumerate()
+        {
+            let mut client = crate::support::Connection::to(&stack).await;
+            let head = format!("POST /history/slow/{number} HTTP/1.1\r\nHost: t\r\n{TOKEN}{framing}\r\n\r\n");
+            client.write(&format!("{head}2\r\n")).await;
+            let path = format!("/history/slow/{number}");
+            eventually("it is decided about", async || {
+                stack
+                    .fake
+                    .asked()
+                    .iter()
+                    .any(|asked| asked.resource.trim_end_matches('/') == path)
+                    .then_some(())
+            })
+            .await;
+            slow.push(client);
+        }
+        for _ in 0..20 {
+            assert_eq!(stack.get("/history/x").await, 200);
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), 1);
+        slow[0].write("x").await;
+        slow[2].write("ab\r\n0\r\n\r\n").await;
+        for complete in [0, 2] {
+            assert_eq!(crate::support::status_of(&slow[complete].answer().await.0), 200, "{complete}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_has_so_many_connections_and_no_more() {
+    let connect = async |stack: &Stack| {
+        let mut client = crate::support::Connection::to(stack).await;
+        // It may be closed before it is written to.
+        let head = "GET /nowhere HTTP/1.1\r\nHost: t\r\n\r\n";
+        let is_served = client.stream.write_all(head.as_bytes()).await.is_ok() && client.read().await;
+        (client, is_served)
+    };
+    let limited = gateway::Config { max_connections_per_address: 2, ..config() };
+    let stack = Stack::start(TestEngines::embedded().await, limited.clone()).await;
+    let (first, second) = (connect(&stack).await, connect(&stack).await);
+    assert!(first.1 && second.1);
+    assert!(!connect(&stack).await.1, "one more");
+    drop(first);
+    eventually("a place is free", async || connect(&stack).await.1.then_some(())).await;
+    let trusting = gateway::Config { trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()], ..limited };
+    let stack = Stack::start(TestEngines::embedded().await, trusting).await;
+    let mut open = Vec::new();
+    for _ in 0..5 {
+        open.push(connect(&stack).await);
+    }
+    assert!(open.iter().all(|(_, is_served)| *is_served), "a proxy speaks for many");
 }

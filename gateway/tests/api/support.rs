@@ -330,10 +330,12 @@ impl Fake {
 
     /// Waits until the head of a request has reached a service.
     pub(crate) async fn wait_for_head(&self, target: &str) {
-        eventually("the head arrives", async || {
-            self.0.begun.lock().unwrap().iter().any(|begun| begun == target).then_some(())
-        })
-        .await;
+        eventually("the head arrives", async || self.has_begun(target).then_some(())).await;
+    }
+
+    /// Whether the head of a request has reached a service.
+    pub(crate) fn has_begun(&self, target: &str) -> bool {
+        self.0.begun.lock().unwrap().iter().any(|begun| begun == target)
     }
 
     /// Waits until a service has noticed that the body of a request never ends.

@@ -8,6 +8,7 @@ mod publish;
 use std::{
     future::poll_fn,
     io,
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -16,12 +17,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use common::{
     engine::event_log::generation_header,
+    slots::Slot,
     wire::{Topic, event::device_key},
 };
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::debug;
 
 use self::{outbound::Outbound, publish::Search};
@@ -65,7 +64,7 @@ pub(crate) struct Session {
     index: Lookup,
     /// The client was warned about in the log, once.
     warned: bool,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot<IpAddr>,
 }
 
 /// What a session begins with.
@@ -84,7 +83,7 @@ pub(crate) struct Start {
     /// When the client's certificate ends.
     pub(crate) ends: Option<Instant>,
     /// One of the connections that the process may have.
-    pub(crate) slot: OwnedSemaphorePermit,
+    pub(crate) slot: Slot<IpAddr>,
 }
 
 /// Why a session ended.

@@ -1,10 +1,11 @@
 //! Packets that no client should send. Each costs its own connection and nothing else.
 
-use common::testing::TestEngines;
+use common::testing::{TestEngines, eventually};
+use iot_agent_mqtt::Config;
 
 use crate::{
-    client::{Client, packet, publish, text},
-    platform::Platform,
+    client::{Client, Hello, packet, publish, text},
+    platform::{PASSWORD, Platform, config},
 };
 
 crate::on_both_engines!(
@@ -12,7 +13,23 @@ crate::on_both_engines!(
     hostile_packets_close_their_connection,
     qos_2_publishes_without_an_end_are_stopped,
     a_client_that_never_reads_is_not_fed,
+    an_address_has_so_many_connections_and_no_more,
 );
+
+async fn an_address_has_so_many_connections_and_no_more(engines: TestEngines) {
+    let platform = Platform::start_with(engines, Config { max_connections_per_address: 2, ..config() }).await;
+    let is_welcome = async |client: &str| {
+        let mut connection = Client::open(platform.plain).await;
+        let hello = Hello::new(client, &format!("{}@d1", platform.tenant), PASSWORD).bytes();
+        let answer = connection.ask(&hello).await;
+        answer.is_some().then_some(connection)
+    };
+    let (first, second) = (is_welcome("a").await, is_welcome("b").await);
+    assert!(first.is_some() && second.is_some());
+    assert!(is_welcome("c").await.is_none(), "one more");
+    drop(first);
+    eventually("a place is free", async || is_welcome("d").await).await;
+}
 
 async fn hostile_first_packets_close_their_connection(engines: TestEngines) {
     let platform = Platform::start(engines).await;
