@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
 };
 
@@ -39,6 +39,14 @@ impl Device {
         let mut command = Command::new("mosquitto_pub");
         command.args(&self.0).args(["-t", topic, "-q", &qos.to_string(), "-m", payload]);
         run(command, Duration::from_secs(30)).await
+    }
+
+    /// Publishes line by line (QoS 1), whether or not anything is acknowledged.
+    pub fn stream(&self, topic: &str) -> Lifeline {
+        let mut command = Command::new("mosquitto_pub");
+        command.args(&self.0).args(["-t", topic, "-q", "1", "-l"]).stdin(Stdio::piped());
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn();
+        Lifeline(child.expect("mosquitto_pub starts"))
     }
 
     /// Subscribes and waits until the server has answered.
@@ -100,5 +108,16 @@ impl Subscription {
     async fn line(&mut self) -> Option<String> {
         let line = tokio::time::timeout(Self::PATIENCE, self.lines.next_line()).await;
         line.expect("mosquitto_sub prints a line in time").expect("readable output")
+    }
+}
+
+/// A device that publishes what it is given.
+pub struct Lifeline(Child);
+
+impl Lifeline {
+    /// Hands over a payload.
+    pub async fn publish(&mut self, payload: &str) {
+        let stdin = self.0.stdin.as_mut().expect("stdin is piped");
+        stdin.write_all(format!("{payload}\n").as_bytes()).await.expect("mosquitto_pub reads");
     }
 }

@@ -268,6 +268,14 @@ impl Stack {
         command
     }
 
+    /// Sends a signal to a service: `STOP`, `CONT`.
+    pub async fn signal(&self, name: &str, service: &str) {
+        let mut command = Command::new("kill");
+        command.args([&format!("-{name}"), &self.pid(service).to_string()]);
+        let outcome = crate::command::run(command, Duration::from_secs(5)).await;
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    }
+
     /// A file in the private directory of the stack.
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

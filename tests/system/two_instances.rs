@@ -24,6 +24,46 @@ async fn two_processes_of_a_service_are_one_service() {
     nothing_is_lost_when_one_of_two_dies(&mut stack, &api, agent).await;
     a_revocation_is_known_at_both_gateways(&stack, &api, gateway).await;
     a_name_comes_back_clean(&stack).await;
+    what_an_agent_is_late_with_is_not_shown_to_the_next_tenant(&stack, agent).await;
+}
+
+async fn what_an_agent_is_late_with_is_not_shown_to_the_next_tenant(
+    stack: &Stack,
+    second: std::net::SocketAddr,
+) {
+    let admin = stack.admin().await;
+    let former = admin.create_user_of(stack, "late").await;
+    let device = former.create_device().await;
+    let topic = format!("late:{device}/attrs");
+    let at_second = Device::with_password_at(second, &former.credentials(&device).await);
+    let mut publisher = at_second.stream(&topic);
+    publisher.publish(r#"{"temperature": 1}"#).await;
+    until("the first reading", || async { former.history(&device, "temperature", 1).await == [json!(1)] })
+        .await;
+
+    // What is sent to it now lies in the buffers of its connection until it runs again.
+    stack.signal("STOP", "iot-agent-mqtt-2").await;
+    for late in 0..5 {
+        publisher.publish(&format!(r#"{{"temperature": 66{late}}}"#)).await;
+    }
+    let (status, _) = admin.send(Method::DELETE, &format!("/auth/user/{}", former.username), None).await;
+    assert_eq!(status, StatusCode::OK);
+    // Its name is given again while the agent stands still: the other one has confirmed.
+    let next = admin.create_user_of(stack, "late").await;
+    let own = next.create_device().await;
+    stack.signal("CONT", "iot-agent-mqtt-2").await;
+
+    let own_topic = format!("late:{own}/attrs");
+    let credentials = next.credentials(&own).await;
+    let at_second = Device::with_password_at(second, &credentials);
+    until("the agent serves the new tenant", || async {
+        at_second.publish(&own_topic, 1, r#"{"temperature": 2}"#).await.code == Some(0)
+    })
+    .await;
+    until("its reading", || async { next.history(&own, "temperature", 10).await.first() == Some(&json!(2)) })
+        .await;
+    let found = next.history(&device, "temperature", 10).await;
+    assert_eq!(found, [serde_json::Value::Null; 0], "readings of the former tenant");
 }
 
 async fn an_actuation_reaches_a_device_of_either_agent(

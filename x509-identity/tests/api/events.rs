@@ -199,8 +199,8 @@ async fn the_certificates_of_a_removed_tenant_are_revoked() {
         let (status, issued) = ask(2).await;
         assert_eq!(status, 201, "{issued}");
         let path = format!("/certificates/{}", issued["certificateFingerprint"].as_str().unwrap());
-        let owner = json!({ "tenant": tenant, "device": "a", "generation": 2 });
-        assert_eq!(stack.internal(Method::GET, &path, Value::Null).await, (200, owner));
+        let expected = json!({ "tenant": tenant, "device": "a", "generation": 2 });
+        assert_eq!(stack.internal(Method::GET, &path, Value::Null).await, (200, expected));
         let ca = stack.ca(&other).await;
         let (_, crl) = stack.get("/api/v1/ca/crl", &other).await;
         let crl = crl["crl"].as_str().unwrap();
