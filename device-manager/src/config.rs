@@ -27,10 +27,14 @@ impl Config {
         {
             anyhow::ensure!(limit.contains(&value), "device_manager.{name} must be between 1 and 1000000");
         }
-        for (name, value, most) in
-            [("lists_per_tenant", self.lists_per_tenant as u64, 10_000), ("list_wait_ms", self.list_wait_ms, 25_000)]
-        {
-            anyhow::ensure!((1..=most).contains(&value), "device_manager.{name} must be between 1 and {most}");
+        for (name, value, most) in [
+            ("lists_per_tenant", self.lists_per_tenant as u64, 10_000),
+            ("list_wait_ms", self.list_wait_ms, 25_000),
+        ] {
+            anyhow::ensure!(
+                (1..=most).contains(&value),
+                "device_manager.{name} must be between 1 and {most}"
+            );
         }
         Ok(())
     }

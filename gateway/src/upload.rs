@@ -4,8 +4,7 @@
 use std::{
     error::Error,
     future::poll_fn,
-    io,
-    mem,
+    io, mem,
     pin::Pin,
     sync::{
         Arc,

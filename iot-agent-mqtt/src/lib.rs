@@ -144,12 +144,7 @@ async fn sweep(agent: Arc<Agent>) {
     }
 }
 
-async fn accept(
-    agent: Arc<Agent>,
-    listener: TcpListener,
-    acceptor: Option<Acceptor>,
-    slots: Slots<IpAddr>,
-) {
+async fn accept(agent: Arc<Agent>, listener: TcpListener, acceptor: Option<Acceptor>, slots: Slots<IpAddr>) {
     if let Ok(address) = listener.local_addr() {
         info!(%address, tls = acceptor.is_some(), "listening for devices");
     }

@@ -35,7 +35,8 @@ async fn a_list_is_whole_however_large_it_is() {
         let stack = start(engines).await;
         let api = stack.fresh();
         fill(&api, 20).await;
-        for (query, total) in [("page_size=1000", 1), ("page_size=240&sortBy=label", 2), ("page_size=150", 2)] {
+        for (query, total) in [("page_size=1000", 1), ("page_size=240&sortBy=label", 2), ("page_size=150", 2)]
+        {
             for page_num in 1..=total {
                 let query = format!("{query}&page_num={page_num}");
                 let (_, ids) = api.get(&format!("/device?idsOnly=true&{query}")).await;

@@ -111,8 +111,7 @@ async fn a_connection_that_ends_with_a_refusal_says_so() {
 async fn an_answer_before_the_end_of_the_body_ends_the_connection() {
     for stack in Stack::both().await {
         let mut connection = Connection::to(&stack).await;
-        let head =
-            format!("POST /device/early HTTP/1.1\r\nHost: t\r\n{TOKEN}Content-Length: 30000\r\n\r\n");
+        let head = format!("POST /device/early HTTP/1.1\r\nHost: t\r\n{TOKEN}Content-Length: 30000\r\n\r\n");
         connection.write(&head).await;
         // More than the gateway reads before it asks the service.
         connection.write(&"x".repeat(20_000)).await;

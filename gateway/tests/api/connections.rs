@@ -129,16 +129,22 @@ async fn a_body_that_is_not_here_costs_no_connection_to_the_service() {
         })
         .await;
         let mut slow = Vec::new();
-        for (number, framing) in ["Content-Length: 4", "Content-Length: 1000000", "Transfer-Encoding: chunked"]
-            .into_iter()
-            .enumerate()
+        for (number, framing) in
+            ["Content-Length: 4", "Content-Length: 1000000", "Transfer-Encoding: chunked"]
+                .into_iter()
+                .enumerate()
         {
             let mut client = crate::support::Connection::to(&stack).await;
             let head = format!("POST /history/slow/{number} HTTP/1.1\r\nHost: t\r\n{TOKEN}{framing}\r\n\r\n");
             client.write(&format!("{head}2\r\n")).await;
             let path = format!("/history/slow/{number}");
             eventually("it is decided about", async || {
-                stack.fake.asked().iter().any(|asked| asked.resource.trim_end_matches('/') == path).then_some(())
+                stack
+                    .fake
+                    .asked()
+                    .iter()
+                    .any(|asked| asked.resource.trim_end_matches('/') == path)
+                    .then_some(())
             })
             .await;
             slow.push(client);

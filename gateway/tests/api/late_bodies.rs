@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use common::{http::client::Service, testing::{TestEngines, eventually}};
+use common::{
+    http::client::Service,
+    testing::{TestEngines, eventually},
+};
 use gateway::Config;
 use tokio::io::AsyncWriteExt;
 
@@ -153,10 +156,8 @@ async fn the_end_is_held_back_while_the_decision_is_open() {
             let before = stack.fake.asked().len();
             stack.fake.hold_answers();
             connection.write(&second).await;
-            eventually("the PDP is asked again", async || {
-                (stack.fake.asked().len() > before).then_some(())
-            })
-            .await;
+            eventually("the PDP is asked again", async || (stack.fake.asked().len() > before).then_some(()))
+                .await;
             // The client leaves, and nothing that was held back is let go because of that.
             drop(connection);
             stack.fake.wait_for_break(&target).await;

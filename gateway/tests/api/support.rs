@@ -330,10 +330,7 @@ impl Fake {
 
     /// Waits until the head of a request has reached a service.
     pub(crate) async fn wait_for_head(&self, target: &str) {
-        eventually("the head arrives", async || {
-            self.has_begun(target).then_some(())
-        })
-        .await;
+        eventually("the head arrives", async || self.has_begun(target).then_some(())).await;
     }
 
     /// Whether the head of a request has reached a service.
