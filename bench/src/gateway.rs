@@ -68,7 +68,7 @@ pub(crate) async fn run(options: &Gateway) {
 async fn measure(options: &Gateway, directory: &Path) {
     let upstream = Nginx::start(directory, "upstream", Role::Upstream).await;
     let to = upstream.address;
-    let auth = Nginx::start(directory, "auth", Role::Upstream).await;
+    let auth = Nginx::start(directory, "auth", Role::Auth).await;
     let plain = Nginx::start(directory, "plain", Role::Proxy { upstream: to }).await;
     let asking =
         Nginx::start(directory, "auth-request", Role::AuthRequest { upstream: to, auth: auth.address }).await;
@@ -149,8 +149,8 @@ async fn load(subject: &Subject, header: &str, connections: usize, seconds: u64)
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(!text.contains("Non-2xx") && !text.contains("Socket errors"), "{}: {text}", subject.name);
     let after = |label: &str| {
-        let rest = text.split(label).nth(1).unwrap_or_else(|| panic!("{label} is not in {text}"));
-        rest.split_whitespace().next().unwrap_or_default().to_owned()
+        let rest = text.lines().find_map(|line| line.trim().strip_prefix(label));
+        rest.unwrap_or_else(|| panic!("{label} is not in {text}")).trim().to_owned()
     };
     let requests: f64 = text
         .lines()

@@ -26,6 +26,8 @@ pub(crate) struct Nginx {
 pub(crate) enum Role {
     /// Answers everything with 200 bytes.
     Upstream,
+    /// Permits everything, without a body: that of a subrequest is not read, and would cost the connection.
+    Auth,
     /// Passes everything to the upstream.
     Proxy { upstream: SocketAddr },
     /// Asks `auth` about each request first.
@@ -82,6 +84,7 @@ fn configuration(address: SocketAddr, role: Role) -> String {
             let body = "x".repeat(200);
             format!("location / {{ default_type text/plain; return 200 \"{body}\"; }}")
         }
+        Role::Auth => "location / { return 204; }".to_owned(),
         Role::Proxy { .. } => format!("location / {{ {PASS} proxy_pass http://upstream; }}"),
         Role::AuthRequest { .. } => format!(
             "location / {{ auth_request /_auth; {PASS} proxy_pass http://upstream; }}
@@ -94,12 +97,12 @@ fn configuration(address: SocketAddr, role: Role) -> String {
         format!("upstream {name} {{ server {address}; keepalive 256; keepalive_requests 1000000000; }}\n")
     };
     let upstreams = match role {
-        Role::Upstream => String::new(),
+        Role::Upstream | Role::Auth => String::new(),
         Role::Proxy { upstream: to } => upstream("upstream", to),
         Role::AuthRequest { upstream: to, auth } => upstream("upstream", to) + &upstream("auth", auth),
     };
-    // As many workers as Tatami has threads; the upstream is the same for all.
-    let workers = if matches!(role, Role::Upstream) { "1" } else { "auto" };
+    // As many workers as Tatami has threads; what answers is the same for all.
+    let workers = if matches!(role, Role::Upstream | Role::Auth) { "1" } else { "auto" };
     format!(
         "daemon off; pid nginx.pid; user root; worker_processes {workers}; worker_rlimit_nofile {CONNECTIONS};
          events {{ worker_connections {CONNECTIONS}; }}

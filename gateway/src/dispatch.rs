@@ -77,11 +77,7 @@ impl Dispatcher {
         let mut tried = Vec::new();
         let mut last = Refusal::Upstream;
         loop {
-            let now_ms = self.clock.now_ms();
-            let preferred = preferred.as_ref().filter(|_| tried.is_empty());
-            let preferred = preferred.and_then(|authority| pool.place_of(authority));
-            let instance = preferred.and_then(|place| pool.balancer.take(place, now_ms));
-            let instance = instance.or_else(|| pool.balancer.pick(now_ms, &tried));
+            let instance = pool.choose(preferred.as_ref(), &tried, self.clock.now_ms());
             let (Some(instance), Some(upload)) = (instance, body.take()) else { return Err(last) };
             let is_last = tried.len() + 1 >= instances;
             // Who has no other instance needs no copy.
@@ -102,12 +98,7 @@ impl Dispatcher {
                 pool.failed(place, self.clock.now_ms());
             }
             last = refusal;
-            body = match stage {
-                _ if is_last => None,
-                Stage::NotSent => home.and_then(|home| home.take()),
-                Stage::Sent if is_repeatable => Some(Upload::empty()),
-                Stage::Sent | Stage::TooLate | Stage::Client => None,
-            };
+            body = home.and_then(|home| for_another(stage, &home, is_repeatable));
             if body.is_some() {
                 pool.retried();
             }
@@ -143,6 +134,15 @@ impl Dispatcher {
         }
         parts.uri = absolute(target, to)?;
         Ok(())
+    }
+}
+
+/// The body for another instance, if that may have the request after the first gave no answer.
+fn for_another(stage: Stage, home: &Home, is_repeatable: bool) -> Option<Upload> {
+    match stage {
+        Stage::NotSent => home.take(),
+        Stage::Sent if is_repeatable => Some(Upload::empty()),
+        Stage::Sent | Stage::TooLate | Stage::Client => None,
     }
 }
 

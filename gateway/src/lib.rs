@@ -125,8 +125,9 @@ impl Server {
         });
         // There is nothing to route by axum, and no error that is not an answer.
         let service = tower::service_fn(move |request: Request<Incoming>| {
-            let answer = proxy::handle(Arc::clone(&gateway), request.map(Body::new));
-            async { Ok::<_, Infallible>(answer.await) }
+            let gateway = Arc::clone(&gateway);
+            // Boxed, or connections without a request would have room for one.
+            Box::pin(async move { Ok::<_, Infallible>(proxy::handle(gateway, request.map(Body::new)).await) })
         });
         http.run_service(service, shutdown).await;
     }

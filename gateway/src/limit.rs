@@ -93,8 +93,6 @@ impl Limiter {
         let address = network(address);
         let hash = |account| self.0.hasher.hash_one((&route.name, address, account));
         let keys = [Key::Account(hash(Some(account))), Key::Address(hash(None))];
-        let failures = limit.failures.clone();
-        let attempt = |limiter: &Self| Attempt { limiter: limiter.clone(), keys, failures, has_ended: false };
         let deadline = Instant::now() + LONGEST_WAIT;
         let mut place = None;
         loop {
@@ -102,7 +100,10 @@ impl Limiter {
             // Before looking, so that nothing ends unnoticed in between.
             ended.as_mut().enable();
             match self.try_begin(keys) {
-                (Room::Free, _) => return Ok(attempt(self)),
+                (Room::Free, _) => {
+                    let failures = limit.failures.clone();
+                    return Ok(Attempt { limiter: self.clone(), keys, failures, has_ended: false });
+                }
                 (Room::None, quota) => return Err(Refusal::RateLimited(quota)),
                 (Room::Later, quota) => {
                     if place.is_none() {
@@ -116,45 +117,42 @@ impl Limiter {
         }
     }
 
+    /// Begins if both budgets have room; says how the tighter one stands.
     fn try_begin(&self, keys: [Key; 2]) -> (Room, Quota) {
         let now_ms = self.0.clock.now_ms();
         let mut budgets = self.budgets();
-        let mut result = (Room::Free, None);
-        for key in keys {
-            let limits = self.limits(key);
+        let stand = |key: Key| {
             let unused = Budget::default();
-            let budget = budgets.get(&key).unwrap_or(&unused);
-            let room = budget.room(limits, now_ms);
-            let is_worse = matches!((result.0, room), (Room::Free, Room::Later) | (_, Room::None));
-            if is_worse || result.1.is_none() {
-                result = (room, Some(budget.quota(limits, now_ms)));
-            }
-        }
-        if result.0 == Room::Free {
+            let (budget, limits) = (budgets.get(&key).unwrap_or(&unused), self.limits(key));
+            (budget.room(limits, now_ms), budget.quota(limits, now_ms))
+        };
+        let [account, address] = keys.map(stand);
+        let tighter = if address.0 > account.0 { address } else { account };
+        if tighter.0 == Room::Free {
             make_room(&mut budgets, now_ms);
             for key in keys {
                 budgets.entry(key).or_default().begin();
             }
         }
-        let quota = result.1.unwrap_or_else(|| Budget::default().quota(self.0.account, now_ms));
-        (result.0, quota)
+        tighter
     }
 
+    /// Ends what was begun; says how the account stands then.
     fn end(&self, keys: [Key; 2], has_failed: bool) -> Quota {
         let now_ms = self.0.clock.now_ms();
         let mut budgets = self.budgets();
-        let mut quota = None;
-        for key in keys {
+        let [account, _] = keys.map(|key| {
             let budget = budgets.entry(key).or_default();
             budget.end(has_failed, now_ms);
-            quota.get_or_insert_with(|| budget.quota(self.limits(key), now_ms));
+            let quota = budget.quota(self.limits(key), now_ms);
             if budget.is_clean(now_ms) {
                 budgets.remove(&key);
             }
-        }
+            quota
+        });
         drop(budgets);
         self.0.ended.notify_waiters();
-        quota.unwrap_or_else(|| Budget::default().quota(self.0.account, now_ms))
+        account
     }
 
     fn limits(&self, key: Key) -> Limits {

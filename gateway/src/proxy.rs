@@ -107,7 +107,11 @@ pub(crate) async fn handle(gateway: Arc<Gateway>, request: Request) -> Response 
     let waits_for_leave = parts.headers.contains_key(header::EXPECT);
     let mut body = Upload::new(body, gateway.max_body_bytes, started + gateway.upload_time);
     let progress = body.progress();
-    let outcome = AssertUnwindSafe(gateway.proxy(parts, &mut body, &mut trace)).catch_unwind().await;
+    let outcome = {
+        // It is large, so it is not moved on the way into `catch_unwind`.
+        let work = std::pin::pin!(gateway.proxy(parts, &mut body, &mut trace));
+        AssertUnwindSafe(work).catch_unwind().await
+    };
     let outcome = outcome.unwrap_or_else(|_| {
         error!(request.id = trace.id.as_str(), "a request made the gateway panic");
         Err(Refusal::Internal)

@@ -65,8 +65,8 @@ impl Tunnel {
                 None => Ok(()),
             }
         };
-        let (switched, driven) = tokio::join!(switched, driver);
-        driven?;
+        let (switched, ended) = tokio::join!(switched, driver);
+        ended?;
         let (client, service) = switched?;
         let mut client = Watched { io: TokioIo::new(client), activity: Arc::clone(&activity) };
         let mut service = Watched { io: TokioIo::new(service), activity: Arc::clone(&activity) };

@@ -13,7 +13,7 @@ use axum::http::{
 use common::{
     clock::Clock,
     http::{
-        balance::{Balancer, Instance},
+        balance::{Balancer, Instance, Lease},
         client::{Service, Urls},
     },
 };
@@ -164,9 +164,19 @@ impl Pool {
         Self { name: name.to_owned(), urls, balancer }
     }
 
-    /// The place of an instance among the others.
-    pub(crate) fn place_of(&self, authority: &Authority) -> Option<usize> {
-        self.balancer.instances().iter().position(|instance| instance.target.authority == *authority)
+    /// The instance for a request: the preferred one at first, while it is well, else the next one that was not tried.
+    pub(crate) fn choose(
+        &self,
+        preferred: Option<&Authority>,
+        tried: &[usize],
+        now_ms: i64,
+    ) -> Option<Lease<Address>> {
+        let place = |authority: &Authority| {
+            self.balancer.instances().iter().position(|instance| instance.target.authority == *authority)
+        };
+        let preferred = preferred.filter(|_| tried.is_empty()).and_then(place);
+        let preferred = preferred.and_then(|place| self.balancer.take(place, now_ms));
+        preferred.or_else(|| self.balancer.pick(now_ms, tried))
     }
 
     /// Notes that an instance did not answer.

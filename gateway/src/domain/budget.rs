@@ -34,8 +34,8 @@ pub(crate) struct Quota {
     pub(crate) reset_s: u32,
 }
 
-/// Whether something more may be tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether something more may be tried; the later, the less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Room {
     Free,
     /// Not before something that is under way has succeeded.
