@@ -75,10 +75,10 @@ async fn within(longest: Duration, semaphore: Arc<Semaphore>) -> Result<OwnedSem
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn tenants_do_not_wait_for_each_other() {
         let (a, b) = (Tenant::parse("a").unwrap(), Tenant::parse("b").unwrap());
-        let turns = Turns::new(2, 1, Duration::from_secs(5));
+        let turns = Turns::new(2, 1, Duration::from_millis(50));
         let (first, _second) = (turns.take(&a).await.unwrap(), turns.take(&a).await.unwrap());
         assert!(matches!(turns.take(&a).await, Err(Error::Busy)), "two of one tenant");
         let other = turns.take(&b).await.unwrap();

@@ -76,10 +76,10 @@ pub(crate) fn fit(settings: &mut Settings, runs: Runs, open_files: usize) {
     }
     let share = |value: usize| {
         let share = (value as u128).saturating_mul(left as u128) / (wanted as u128).max(1);
-        usize::try_from(share).unwrap_or(value).clamp(1, value.max(1))
+        usize::try_from(share).unwrap_or(value)
     };
-    let reduce = |setting: &'static str, value: &mut usize| {
-        let reduced = share(*value);
+    let reduce_to = |least: usize, setting: &'static str, value: &mut usize| {
+        let reduced = share(*value).max(least).min(*value);
         warn!(
             setting,
             wanted = *value,
@@ -89,12 +89,13 @@ pub(crate) fn fit(settings: &mut Settings, runs: Runs, open_files: usize) {
         );
         *value = reduced;
     };
+    let reduce = |setting, value: &mut usize| reduce_to(1, setting, value);
     if runs != Runs::One(Service::IotAgentMqtt) {
         reduce("http.max_connections", &mut settings.http.max_connections);
     }
     if runs.per_idle() > 0 {
         reduce("gateway.max_connections_per_address", &mut settings.gateway.max_connections_per_address);
-        reduce("gateway.max_idle_connections", &mut settings.gateway.max_idle_connections);
+        reduce_to(0, "gateway.max_idle_connections", &mut settings.gateway.max_idle_connections);
     }
     if runs.has_agent() {
         let agent = &mut settings.iot_agent_mqtt;

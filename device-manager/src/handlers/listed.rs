@@ -10,7 +10,6 @@ use axum::{
 };
 use common::shutdown::Shutdown;
 use futures_util::stream;
-use serde::Serialize;
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -48,7 +47,8 @@ struct Writer<S: Source> {
     turn: Turn,
     left: VecDeque<S::Id>,
     batch: S::Batch,
-    pagination: Pagination,
+    /// What comes after the entries.
+    end: String,
     /// Whether an entry was written.
     has_entries: bool,
 }
@@ -64,9 +64,10 @@ pub(crate) async fn respond<S: Source>(
     pagination: Pagination,
     shutdown: &Shutdown,
 ) -> Result<Response, Error> {
+    let (start, end) = frame(S::NAME, pagination).map_err(Error::internal)?;
     let (left, batch) = (ids.into(), S::Batch::default());
-    let mut writer = Writer { source, turn, left, batch, pagination, has_entries: false };
-    let (first, is_whole) = writer.piece(format!("{{\"{}\":[", S::NAME).into_bytes()).await?;
+    let mut writer = Writer { source, turn, left, batch, end, has_entries: false };
+    let (first, is_whole) = writer.piece(start.into_bytes()).await?;
     let json = [(header::CONTENT_TYPE, "application/json")];
     if is_whole {
         return Ok((json, first).into_response());
@@ -77,6 +78,16 @@ pub(crate) async fn respond<S: Source>(
         stop.unless_requested(writer.run((first, is_whole), sender)).await;
     });
     Ok((json, body(receiver)).into_response())
+}
+
+/// What is before and after the entries of a list. Keys are sorted, as everywhere.
+fn frame(name: &str, pagination: Pagination) -> serde_json::Result<(String, String)> {
+    let pagination = serde_json::to_string(&pagination)?;
+    Ok(if name < "pagination" {
+        (format!("{{\"{name}\":["), format!("],\"pagination\":{pagination}}}"))
+    } else {
+        (format!("{{\"pagination\":{pagination},\"{name}\":["), "]}".to_owned())
+    })
 }
 
 impl<S: Source> Writer<S> {
@@ -112,11 +123,7 @@ impl<S: Source> Writer<S> {
             }
             out.truncate(start);
             if self.left.is_empty() {
-                out.extend_from_slice(b"],\"pagination\":");
-                self.pagination
-                    .serialize(&mut serde_json::Serializer::new(&mut out))
-                    .map_err(Error::internal)?;
-                out.push(b'}');
+                out.extend_from_slice(self.end.as_bytes());
                 return Ok((out.into(), true));
             }
             let ids: Vec<_> = self.left.drain(..BATCH.min(self.left.len())).collect();

@@ -87,11 +87,12 @@ impl Store {
     ) -> Result<(Vec<String>, i64), SqlError> {
         let ids = self.device_ids(tenant, selection).await?;
         let known = selection.page.and_then(|page| page.count_if_last(ids.len()));
-        if let Some(count) = known {
-            return Ok((ids, count));
-        }
-        let rows = selection.count(tenant).fetch(&mut *self.connection().await?).await?;
-        let count = rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
+        let count = if let Some(count) = known {
+            count
+        } else {
+            let rows = selection.count(tenant).fetch(&mut *self.connection().await?).await?;
+            rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or_default()
+        };
         Ok((ids, count))
     }
 }
