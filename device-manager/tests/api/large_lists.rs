@@ -45,9 +45,9 @@ async fn a_list_is_whole_however_large_it_is() {
                 let shown: Vec<&Value> = devices.iter().map(|device| &device["id"]).collect();
                 assert_eq!((status, json!(shown)), (200, ids), "{query}");
                 assert_eq!(list["pagination"]["total"], total, "{query}");
-                let last = devices.last().unwrap();
-                let alone = api.get(&format!("/device/{}", last["id"].as_str().unwrap())).await;
-                assert_eq!(alone, (200, last.clone()));
+                let one = devices.last().unwrap();
+                let alone = api.get(&format!("/device/{}", one["id"].as_str().unwrap())).await;
+                assert_eq!(alone, (200, one.clone()));
             }
         }
         stack.stop().await;
