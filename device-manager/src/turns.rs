@@ -85,10 +85,10 @@ mod tests {
         let reading = first.reading().await.unwrap();
         assert!(matches!(other.reading().await, Err(Error::Busy)), "one connection");
         drop(reading);
-        other.reading().await.unwrap();
+        drop(other.reading().await.unwrap());
         drop((first, other));
         let _third = turns.take(&a).await.unwrap();
-        turns.take(&Tenant::parse("c").unwrap()).await.unwrap();
+        drop(turns.take(&Tenant::parse("c").unwrap()).await.unwrap());
         assert_eq!(turns.tenants.lock().unwrap().len(), 2, "nothing is kept of a tenant without lists");
     }
 }
