@@ -40,14 +40,14 @@ async fn a_list_is_whole_however_large_it_is() {
             for page_num in 1..=total {
                 let query = format!("{query}&page_num={page_num}");
                 let (_, ids) = api.get(&format!("/device?idsOnly=true&{query}")).await;
-                let (status, list) = api.get(&format!("/device?{query}")).await;
-                let devices = list["devices"].as_array().unwrap();
+                let (status, page) = api.get(&format!("/device?{query}")).await;
+                let devices = page["devices"].as_array().unwrap();
                 let shown: Vec<&Value> = devices.iter().map(|device| &device["id"]).collect();
                 assert_eq!((status, json!(shown)), (200, ids), "{query}");
-                assert_eq!(list["pagination"]["total"], total, "{query}");
-                let one = devices.last().unwrap();
-                let alone = api.get(&format!("/device/{}", one["id"].as_str().unwrap())).await;
-                assert_eq!(alone, (200, one.clone()));
+                assert_eq!(page["pagination"]["total"], total, "{query}");
+                let last = devices.last().unwrap();
+                let alone = api.get(&format!("/device/{}", last["id"].as_str().unwrap())).await;
+                assert_eq!(alone, (200, last.clone()));
             }
         }
         stack.stop().await;
