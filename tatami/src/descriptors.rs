@@ -35,6 +35,7 @@ impl Runs {
         match self {
             Self::Everything => 3,
             Self::One(Service::Gateway) => 2,
+            Self::One(Service::IotAgentMqtt | Service::Persister) => 0,
             Self::One(_) => 1,
         }
     }
@@ -90,7 +91,7 @@ pub(crate) fn fit(settings: &mut Settings, runs: Runs, open_files: usize) {
         *value = reduced;
     };
     let reduce = |setting, value: &mut usize| reduce_to(1, setting, value);
-    if runs != Runs::One(Service::IotAgentMqtt) {
+    if runs.per_request() > 0 {
         reduce("http.max_connections", &mut settings.http.max_connections);
     }
     if runs.per_idle() > 0 {

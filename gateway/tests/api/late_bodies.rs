@@ -79,7 +79,10 @@ async fn refused(happens: impl AsyncFn(&Stack), status: u16, message: &str) {
             assert!(body.contains(message), "{case}: {body}");
             assert!(is_announced(&head), "{case}: {head}");
             assert!(connection.closes().await, "{case}");
-            stack.fake.wait_for_break(&target).await;
+            // A service that was not asked yet may never hear of it.
+            if first.len() > MUCH {
+                stack.fake.wait_for_break(&target).await;
+            }
             stack.test.engines.client.urls().set(Service::Auth, auth.clone());
         }
         assert_eq!(stack.fake.seen().len(), 0, "no service takes it for a whole body");
