@@ -334,7 +334,7 @@ mod tests {
     #[tokio::test]
     async fn series_that_were_forgotten_are_found_again() {
         let directory = tempfile::TempDir::new().unwrap();
-        let history = EmbeddedHistory::open(directory.path(), 604_800, Clock::system()).await.unwrap();
+        let history = EmbeddedHistory::open(directory.path(), 604_800, Clock::fixed(0)).await.unwrap();
         history.store.known.lock().await.most = 100;
         let attrs: Vec<String> = (0..300).map(|n| format!("a\0{n}")).collect();
         for (round, at_once) in [(0, 43), (1, 300), (2, 43)] {
