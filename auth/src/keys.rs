@@ -85,7 +85,8 @@ impl KeyRing {
 
     /// Takes over keys that other instances made, and forgets those that no good token is signed with. For ever.
     pub(crate) async fn keep(self, token_lifetime_s: i64) {
-        let mut every = tokio::time::interval(Self::READ_EVERY);
+        let first = tokio::time::Instant::now() + Self::READ_EVERY;
+        let mut every = tokio::time::interval_at(first, Self::READ_EVERY);
         loop {
             every.tick().await;
             if let Err(error) = self.look_after(token_lifetime_s).await {
