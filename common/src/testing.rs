@@ -164,6 +164,12 @@ pub fn user_of(tenant: &Tenant) -> Caller {
     }
 }
 
+/// Sends a request whose body is refused before it is read, until the answer could be read: a connection that is closed while
+/// the client is still sending may take the answer with it.
+pub async fn answer_to_large(request: impl Fn() -> reqwest::RequestBuilder) -> reqwest::Response {
+    eventually("the answer is read", || async { request().send().await.ok() }).await
+}
+
 /// Waits until `condition` gives something, for 30 seconds at most.
 pub async fn eventually<T, F, Fut>(what: &str, mut condition: F) -> T
 where

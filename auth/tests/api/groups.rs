@@ -1,6 +1,6 @@
 //! Groups (dojot-api.md 2.4).
 
-use common::testing::fresh_tenant;
+use common::testing::{answer_to_large, fresh_tenant};
 use reqwest::{Method, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 
@@ -106,13 +106,16 @@ async fn bodies_that_are_none_are_the_clients_fault() {
                 (Some("application/json"), "\u{fffd}", 400),
                 (Some("application/json"), &huge, 413),
             ] {
-                let request =
-                    stack.test.request(method.clone(), &stack.base, path, &me).body(body.to_owned());
-                let request = match mimetype {
-                    Some(mimetype) => request.header(CONTENT_TYPE, mimetype),
-                    None => request,
-                };
-                let (answered, answer) = answer(request.send().await.unwrap()).await;
+                let response = answer_to_large(|| {
+                    let request =
+                        stack.test.request(method.clone(), &stack.base, path, &me).body(body.to_owned());
+                    match mimetype {
+                        Some(mimetype) => request.header(CONTENT_TYPE, mimetype),
+                        None => request,
+                    }
+                })
+                .await;
+                let (answered, answer) = answer(response).await;
                 assert_eq!(
                     (answered, &answer["status"]),
                     (status, &json!(status)),

@@ -1,13 +1,13 @@
 //! Bad input: the contract's error, never a 5xx.
 
-use common::testing::{fresh_tenant, user_of};
+use common::testing::{answer_to_large, fresh_tenant, user_of};
 use openssl::{hash::MessageDigest, nid::Nid, pkey::PKey};
 use reqwest::{Method, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 
 use crate::{
     csr::{self, Csr},
-    stack::{CERTIFICATES, Stack, answer, certificate},
+    stack::{CERTIFICATES, Stack, certificate, read},
 };
 
 const SCHEMA: &str = "Input data schema validation failure.";
@@ -149,11 +149,11 @@ async fn bodies_that_are_no_json_are_refused() {
                 ("application/json", large.as_str(), 413),
                 ("application/json", huge.as_str(), 413),
             ] {
-                let request = stack
-                    .request(method.clone(), &path, &user_of(&tenant))
-                    .header(CONTENT_TYPE, content_type)
-                    .body(body.to_owned());
-                let (status, answer) = answer(request).await;
+                let response = answer_to_large(|| {
+                    let request = stack.request(method.clone(), &path, &user_of(&tenant));
+                    request.header(CONTENT_TYPE, content_type).body(body.to_owned())
+                });
+                let (status, answer) = read(response.await).await;
                 let start: String = body.chars().take(40).collect();
                 assert_eq!(status, expected, "{content_type} {start}: {answer}");
                 assert!(answer["error"].is_string(), "{content_type} {start}: {answer}");

@@ -186,7 +186,10 @@ pub(crate) fn certificate(fingerprint: &str) -> String {
 }
 
 pub(crate) async fn answer(request: RequestBuilder) -> (u16, Value) {
-    let response = request.send().await.unwrap();
+    read(request.send().await.unwrap()).await
+}
+
+pub(crate) async fn read(response: reqwest::Response) -> (u16, Value) {
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
     let body = if text.is_empty() { Ok(Value::Null) } else { serde_json::from_str(&text) };
