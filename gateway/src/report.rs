@@ -42,34 +42,28 @@ impl Reporter {
                 | Refusal::Path(_)
                 | Refusal::Framing(_)
         );
+        // A level is part of the place in the code, so there is a place for each.
+        macro_rules! refused {
+            ($level:ident) => {
+                $level!(
+                    granted = false,
+                    route,
+                    rule,
+                    status,
+                    reason,
+                    method,
+                    path,
+                    tenant,
+                    user,
+                    request.id = id,
+                    "refused"
+                )
+            };
+        }
         if interests && self.has_room(now_s) {
-            info!(
-                granted = false,
-                route,
-                rule,
-                status,
-                reason,
-                method,
-                path,
-                tenant,
-                user,
-                request.id = id,
-                "refused"
-            );
+            refused!(info);
         } else {
-            debug!(
-                granted = false,
-                route,
-                rule,
-                status,
-                reason,
-                method,
-                path,
-                tenant,
-                user,
-                request.id = id,
-                "refused"
-            );
+            refused!(debug);
         }
     }
 
