@@ -1,18 +1,12 @@
 //! nginx as upstream, as plain proxy, and as proxy that asks an auth service: each with a configuration and a directory of
 //! its own, on loopback, as a child of this process.
 
-use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
-    process::Stdio,
-    time::Duration,
-};
+use std::{fs, net::SocketAddr, path::Path, process::Stdio};
 
+use system_tests::stack::{free_address, until};
 use tokio::{
     net::TcpStream,
     process::{Child, Command},
-    time::Instant,
 };
 
 /// A running nginx. It ends when this is dropped.
@@ -55,11 +49,8 @@ impl Nginx {
             .stdin(Stdio::null())
             .spawn()
             .expect("nginx starts: is the package nginx-light installed?");
-        let end = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(address).await.is_err() {
-            assert!(Instant::now() < end, "nginx does not listen, see {}", home.display());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let listens = || async { TcpStream::connect(address).await.is_ok() };
+        until(&format!("nginx listens, see {}", home.display()), listens).await;
         Self { address, child }
     }
 
@@ -120,8 +111,3 @@ fn configuration(address: SocketAddr, role: Role) -> String {
 const PASS: &str = "proxy_http_version 1.1; proxy_set_header Connection \"\"; \
                     proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Host $host; \
                     proxy_set_header X-Request-Id $request_id;";
-
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("a bound socket")
-}

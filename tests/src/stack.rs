@@ -339,7 +339,7 @@ fn binary() -> PathBuf {
 
 /// An address that nobody listens on, handed out once. The port must still be free when the process binds it: it is one
 /// that the system gives to no outgoing connection, and `engines.sh` to no engine.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     const PORTS: Range<u32> = 10_000..15_000;
     // Test programs that run at the same time begin at different places.
