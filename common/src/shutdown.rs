@@ -2,6 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
+use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, error, info, warn};
 
@@ -19,6 +20,14 @@ impl Shutdown {
         F: Future<Output = ()> + Send + 'static,
     {
         self.tracker.spawn(task.instrument(tracing::debug_span!("task", name)));
+    }
+
+    /// The same, on another runtime.
+    pub(crate) fn spawn_on<F>(&self, name: &'static str, task: F, runtime: &Handle)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tracker.spawn_on(task.instrument(tracing::debug_span!("task", name)), runtime);
     }
 
     /// Starts a task that cannot go on after an error: the error is logged and the whole process stops.
@@ -59,6 +68,11 @@ impl Shutdown {
     #[must_use]
     pub fn child(&self) -> Self {
         Self { token: self.token.child_token(), tracker: TaskTracker::new() }
+    }
+
+    /// Completes when [`Shutdown::drain`] has nothing to wait for any more.
+    pub(crate) async fn drained(&self) {
+        self.tracker.wait().await;
     }
 
     /// Waits for all tasks to end, for `grace` at most. Returns whether all did.

@@ -24,6 +24,7 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
+use thread_local::ThreadLocal;
 use tokio::{
     net::{TcpStream, lookup_host},
     time::Instant,
@@ -38,18 +39,18 @@ pub(crate) struct Limits {
     pub(crate) connect: Duration,
     /// How long an unused connection is kept.
     pub(crate) keep_alive: Duration,
-    /// Most unused connections to an instance.
+    /// Most unused connections of a thread to an instance.
     pub(crate) max_idle: usize,
 }
 
 /// Reads and writes while it is polled; ends with the connection.
 pub(crate) type Driver = BoxFuture<'static, hyper::Result<()>>;
 
-/// Unused connections to one instance.
+/// Unused connections to one instance, those of each thread for itself: one belongs to the scheduler where it began.
 #[derive(Default)]
 pub(crate) struct Connections {
-    /// The one that was used last is at the end.
-    idle: Mutex<VecDeque<Idle>>,
+    /// The one that was used last is at the end. Others look only to forget some.
+    idle: ThreadLocal<Mutex<VecDeque<Idle>>>,
 }
 
 struct Idle {
@@ -80,21 +81,28 @@ pub(crate) enum SendError {
 
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connections").field("idle", &self.idle().len()).finish()
+        let idle: usize = self.idle.iter().map(|idle| lock(idle).len()).sum();
+        f.debug_struct("Connections").field("idle", &idle).finish()
     }
+}
+
+fn lock<T>(idle: &Mutex<T>) -> MutexGuard<'_, T> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Connections {
     /// Forgets connections that nobody has used for too long.
     pub(crate) fn purge(&self, limits: &Limits) {
-        let mut idle = self.idle();
-        while idle.front().is_some_and(|idle| idle.since.elapsed() >= limits.keep_alive) {
-            idle.pop_front();
+        for idle in &self.idle {
+            let mut idle = lock(idle);
+            while idle.front().is_some_and(|idle| idle.since.elapsed() >= limits.keep_alive) {
+                idle.pop_front();
+            }
         }
     }
 
     fn idle(&self) -> MutexGuard<'_, VecDeque<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(self.idle.get_or_default())
     }
 
     /// The connection that was used last, if it is still good.

@@ -24,6 +24,7 @@ use tracing::warn;
 
 use crate::{
     SERVICE,
+    admission::Admission,
     config::Config,
     domain::bearer::NoToken,
     error::Refusal,
@@ -52,13 +53,17 @@ struct Remembered {
 
 #[derive(Clone)]
 struct Decision {
-    caller: Arc<Caller>,
+    admission: Arc<Admission>,
     is_permit: bool,
 }
 
 impl Decision {
-    fn permitted(self, needs_permit: bool) -> Result<Arc<Caller>, Refusal> {
-        if self.is_permit || !needs_permit { Ok(self.caller) } else { Err(Refusal::Forbidden(self.caller)) }
+    fn permitted(self, needs_permit: bool) -> Result<Arc<Admission>, Refusal> {
+        if self.is_permit || !needs_permit {
+            Ok(self.admission)
+        } else {
+            Err(Refusal::Forbidden(Arc::clone(&self.admission.caller)))
+        }
     }
 }
 
@@ -117,7 +122,7 @@ impl Decider {
         method: &Method,
         path: &str,
         needs_permit: bool,
-    ) -> Result<Arc<Caller>, Refusal> {
+    ) -> Result<Arc<Admission>, Refusal> {
         let now = self.clock.now_ms();
         let key = self.key(token, method, path);
         // Taken before the question, so that a revocation that overtakes the answer is noticed.
@@ -146,7 +151,7 @@ impl Decider {
         needs_permit: bool,
     ) -> Result<(), Refusal> {
         let decision = self.ask(token, method, path, true).await?;
-        let now = &decision.caller;
+        let now = &decision.admission.caller;
         if (&now.tenant, &now.user, now.user_id) != (&caller.tenant, &caller.user, caller.user_id) {
             // Signed for somebody who is not there any more.
             return Err(NoToken::Missing.into());
@@ -155,13 +160,13 @@ impl Decider {
     }
 
     fn still_holds(&self, known: &Remembered, now: i64) -> bool {
-        now < known.until_ms && self.validity.holds(known.stamp, known.decision.caller.user_id)
+        now < known.until_ms && self.validity.holds(known.stamp, known.decision.admission.caller.user_id)
     }
 
     fn remember(&self, key: u128, decision: &Decision, stamp: Option<Stamp>) {
         let Some(stamp) = stamp else { return };
         let now = self.clock.now_ms();
-        let until_ms = decision.caller.expires_s.saturating_mul(1000).min(now + self.ttl_ms);
+        let until_ms = decision.admission.caller.expires_s.saturating_mul(1000).min(now + self.ttl_ms);
         let known = Remembered { decision: decision.clone(), stamp, until_ms };
         if self.still_holds(&known, now) {
             self.cache.insert(key, known);
@@ -204,7 +209,7 @@ impl Decider {
             expires_s: answer.expires,
             generation: answer.generation,
         };
-        Ok(Decision { caller: Arc::new(caller), is_permit })
+        Ok(Decision { admission: Arc::new(Admission::of(caller)), is_permit })
     }
 
     /// 128 bits under keys that nobody knows: the token itself is not kept.

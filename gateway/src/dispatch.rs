@@ -13,11 +13,12 @@ use axum::{
 use bytes::Bytes;
 use common::{
     clock::Clock,
-    http::{Caller, InternalKey, balance::Lease, caller::CALLER_HEADER},
+    http::{InternalKey, balance::Lease, caller::CALLER_HEADER},
 };
 use hyper::Response;
 
 use crate::{
+    admission::Admission,
     connections::Answer,
     domain::{
         headers::{CONSUMER_USERNAME, TENANT},
@@ -51,7 +52,7 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) uri: &'a Uri,
     /// What the service sees of the path, not encoded.
     pub(crate) path: &'a str,
-    pub(crate) caller: Option<Arc<Caller>>,
+    pub(crate) admission: Option<Arc<Admission>>,
     pub(crate) body: Upload,
     /// The instance that has to answer while it is well.
     pub(crate) preferred: Option<Authority>,
@@ -67,7 +68,7 @@ pub(crate) struct Answered {
 impl Dispatcher {
     /// Waits until an instance begins to answer.
     pub(crate) async fn send(&self, outgoing: Outgoing<'_>) -> Result<Answered, Refusal> {
-        let Outgoing { route, parts, uri, path, caller, body, preferred } = outgoing;
+        let Outgoing { route, parts, uri, path, admission, body, preferred } = outgoing;
         let pool = self.upstreams.pool(&route.target, &route.name, self.clock.now_ms());
         let pool = pool.ok_or(Refusal::Name)?;
         let deadline = self.forwarder.deadline(route.timeout_ms);
@@ -83,7 +84,7 @@ impl Dispatcher {
             // Who has no other instance needs no copy.
             let parts = if is_last { head.take() } else { head.clone() };
             let Some(mut parts) = parts else { return Err(last) };
-            self.address(&mut parts, route, &instance.target, uri, path, caller.as_deref())?;
+            self.address(&mut parts, route, &instance.target, uri, path, admission.as_deref())?;
             let home = (!is_last).then(Home::default);
             let request = Request::from_parts(parts, Lent::new(upload, home.clone()));
             let place = instance.index();
@@ -114,20 +115,20 @@ impl Dispatcher {
         to: &Address,
         uri: &Uri,
         path: &str,
-        caller: Option<&Caller>,
+        admission: Option<&Admission>,
     ) -> Result<(), Refusal> {
         let target = target_of(uri, &to.base, path)?;
         parts.headers.insert(header::HOST, to.host.clone());
         let is_other = matches!(&route.target, Target::Urls(others) if !others.is_trusted);
-        match caller {
+        match admission {
             // Others could show the signature to our own services.
-            Some(caller) if is_other => {
+            Some(Admission { caller, .. }) if is_other => {
                 let text = |text: &str| HeaderValue::from_str(text).map_err(|_| Refusal::Internal);
                 parts.headers.insert(CONSUMER_USERNAME, text(&caller.user)?);
                 parts.headers.insert(TENANT, text(caller.tenant.as_str())?);
             }
-            Some(caller) => {
-                let signed = self.key.sign(&parts.method, target.as_str(), caller, &self.clock);
+            Some(admission) => {
+                let signed = admission.sign(&self.key, &parts.method, target.as_str(), &self.clock);
                 parts.headers.insert(CALLER_HEADER, signed);
             }
             None => {}

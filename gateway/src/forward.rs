@@ -34,12 +34,13 @@ pub(crate) struct Forwarder {
 }
 
 impl Forwarder {
-    pub(crate) fn new(config: &Config) -> Self {
+    /// For a gateway whose connections are on so many threads.
+    pub(crate) fn new(config: &Config, threads: usize) -> Self {
         Self {
             limits: Limits {
                 connect: Duration::from_millis(config.connect_timeout_ms),
                 keep_alive: Duration::from_millis(config.keep_alive_ms),
-                max_idle: config.max_idle_connections,
+                max_idle: config.max_idle_connections.div_ceil(threads.max(1)),
             },
             response_timeout: Duration::from_millis(config.response_timeout_ms),
             body_pause: Duration::from_millis(config.body_pause_ms),

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod account;
+mod admission;
 pub mod config;
 mod connections;
 mod decide;
@@ -23,12 +24,10 @@ mod upload;
 mod upstream;
 mod validity;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use anyhow::Context;
-use axum::{body::Body, http::Request};
 use common::{engine::Engines, http::server::HttpServer};
-use hyper::body::Incoming;
 use tokio::{net::TcpListener, sync::Semaphore};
 
 pub use crate::config::Config;
@@ -64,16 +63,18 @@ impl Server {
     /// Reads the routes, for a socket that listens already.
     pub fn on(listener: TcpListener, config: &Config, engines: Engines) -> anyhow::Result<Self> {
         config.validate()?;
+        let threads = thread::available_parallelism().map_or(1, usize::from);
         let routes = Routes::load(&config.routes_file).context("gateway.routes_file")?;
         let proxies = TrustedProxies::new(config.trusted_proxies.clone(), config.client_address_header);
         let ours = proxies.clone();
         let http = HttpServer::on(listener, engines.http)?
+            .with_threads(threads)
             .with_most_per_address(config.max_connections_per_address, move |address| ours.trusts(address));
         let validity = Arc::new(Validity::new(i64::from(config.decision_cache_ttl_s) * 1000));
         let client = engines.client.clone();
         let dispatcher = Dispatcher {
             upstreams: Upstreams::new(client.urls().clone()),
-            forwarder: Forwarder::new(config),
+            forwarder: Forwarder::new(config, threads),
             key: client.key().clone(),
             clock: engines.clock.clone(),
         };
@@ -123,12 +124,8 @@ impl Server {
             };
             stop.unless_requested(work).await;
         });
-        // There is nothing to route by axum, and no error that is not an answer.
-        let service = tower::service_fn(move |request: Request<Incoming>| {
-            let gateway = Arc::clone(&gateway);
-            // Boxed, or connections without a request would have room for one.
-            Box::pin(async move { Ok::<_, Infallible>(proxy::handle(gateway, request.map(Body::new)).await) })
-        });
-        http.run_service(service, shutdown).await;
+        // Boxed, or connections without a request would have room for one.
+        let answer = move |request, peer| Box::pin(proxy::handle(Arc::clone(&gateway), request, peer));
+        http.run_service(answer, shutdown).await;
     }
 }

@@ -3,9 +3,8 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
-    body::Body,
-    extract::Request,
-    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts},
+    body::{Body, HttpBody},
+    http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header, request::Parts},
     response::Response,
 };
 use common::{
@@ -17,7 +16,7 @@ use common::{
     shutdown::Shutdown,
 };
 use futures_util::FutureExt;
-use hyper::upgrade::OnUpgrade;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -26,6 +25,7 @@ use tracing::error;
 
 use crate::{
     account,
+    admission::Admission,
     decide::Decider,
     dispatch::{Answered, Dispatcher, Outgoing},
     domain::{
@@ -91,7 +91,7 @@ struct Upgrade {
 }
 
 /// Answers every request: identifies it, survives a bug in the way, logs refusals, counts.
-pub(crate) async fn handle(gateway: Arc<Gateway>, request: Request) -> Response {
+pub(crate) async fn handle(gateway: Arc<Gateway>, request: Request<Incoming>, peer: Peer) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let mut trace = Trace {
@@ -105,11 +105,12 @@ pub(crate) async fn handle(gateway: Arc<Gateway>, request: Request) -> Response 
     };
     // A client that waits for leave to send its body is not given it by reading from it.
     let waits_for_leave = parts.headers.contains_key(header::EXPECT);
+    let body = if body.is_end_stream() { Body::empty() } else { Body::new(body) };
     let mut body = Upload::new(body, gateway.max_body_bytes, started + gateway.upload_time);
     let progress = body.progress();
     let outcome = {
         // It is large, so it is not moved on the way into `catch_unwind`.
-        let work = std::pin::pin!(gateway.proxy(parts, &mut body, &mut trace));
+        let work = std::pin::pin!(gateway.proxy(parts, peer, &mut body, &mut trace));
         AssertUnwindSafe(work).catch_unwind().await
     };
     let outcome = outcome.unwrap_or_else(|_| {
@@ -143,6 +144,7 @@ impl Gateway {
     async fn proxy(
         &self,
         mut parts: Parts,
+        Peer(peer): Peer,
         body: &mut Upload,
         trace: &mut Trace,
     ) -> Result<Response, Refusal> {
@@ -155,7 +157,8 @@ impl Gateway {
         let route = Arc::clone(trace.live.table.find(&path).ok_or(Refusal::NoRoute)?);
         trace.route = Some(Arc::clone(&route));
         // First of all, as with dojot's Kong: without a token nobody learns what there is (dojot-api.md 1.1, 1.2).
-        trace.caller = self.admit(&route, &parts, &path, body).await?;
+        let admission = self.admit(&route, &parts, &path, body).await?;
+        trace.caller = admission.as_ref().map(|admission| Arc::clone(&admission.caller));
         if !route.allows(&parts.method) {
             return Err(Refusal::NoRoute);
         }
@@ -166,7 +169,6 @@ impl Gateway {
         if framing::length(&parts.headers).is_some_and(|length| length > self.max_body_bytes as u64) {
             return Err(UploadError::TooLarge.into());
         }
-        let Peer(peer) = *parts.extensions.get().ok_or(Refusal::Internal)?;
         let client = self.proxies.client(peer.ip(), &parts.headers);
         if let Some(limit) = &route.rate_limit {
             let account = account::of(limit.account, &parts.headers, &path, body).await?;
@@ -187,7 +189,7 @@ impl Gateway {
             parts,
             uri: &uri,
             path: &upstream_path,
-            caller: trace.caller.clone(),
+            admission,
             body: std::mem::replace(body, Upload::empty()),
             preferred: if route.is_socketio { self.sessions.instance(&uri) } else { None },
         };
@@ -208,26 +210,26 @@ impl Gateway {
         parts: &Parts,
         path: &str,
         body: &mut Upload,
-    ) -> Result<Option<Arc<Caller>>, Refusal> {
+    ) -> Result<Option<Arc<Admission>>, Refusal> {
         if route.access == Access::Public {
             return Ok(None);
         }
         let needs_permit = route.access == Access::Protected;
         let token = bearer::token(&parts.headers)?;
-        let caller = self.decider.decide(token, &parts.method, path, needs_permit).await?;
+        let admission = self.decider.decide(token, &parts.method, path, needs_permit).await?;
         if body.progress().is_unread() {
             body.hold_end(Permit {
                 decider: Arc::clone(&self.decider),
                 token: token.to_owned(),
                 method: parts.method.clone(),
                 path: path.to_owned(),
-                caller: Arc::clone(&caller),
+                caller: Arc::clone(&admission.caller),
                 is_needed: needs_permit,
                 given: Instant::now(),
                 lasts: self.permit_time,
             });
         }
-        Ok(Some(caller))
+        Ok(Some(admission))
     }
 
     /// Prepares for a websocket if the client asks for one and the route has them.

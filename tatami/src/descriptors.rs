@@ -21,6 +21,9 @@ const INSIDE: usize = 256;
 /// Services that a gateway keeps unused connections to.
 const BEHIND_THE_GATEWAY: usize = 6;
 
+/// The unused connections to one service are this part of all descriptors at most, where there are too few.
+const IDLE_SHARE: usize = 64;
+
 /// What runs in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Runs {
@@ -67,20 +70,16 @@ pub(crate) fn raise_limit() -> usize {
     current.map_or(usize::MAX, |current| usize::try_from(current).unwrap_or(usize::MAX))
 }
 
-/// Reduces the limits on connections, all by the same share, until they fit into so many descriptors together with
-/// everything else.
+/// Reduces the limits on connections until they fit into so many descriptors together with everything else: all by the same
+/// share, except that the gateway keeps enough unused connections to services. With fewer than it has clients at work it
+/// would open and close one for every other request.
 pub(crate) fn fit(settings: &mut Settings, runs: Runs, open_files: usize) {
-    let wanted = demand(settings, runs);
     let left = left_for_clients(settings, open_files);
-    if wanted <= left {
+    if idle_demand(settings, runs).saturating_add(client_demand(settings, runs)) <= left {
         return;
     }
-    let share = |value: usize| {
-        let share = (value as u128).saturating_mul(left as u128) / (wanted as u128).max(1);
-        usize::try_from(share).unwrap_or(value)
-    };
-    let reduce_to = |least: usize, setting: &'static str, value: &mut usize| {
-        let reduced = share(*value).max(least).min(*value);
+    let reduce_to = |reduced: usize, setting: &'static str, value: &mut usize| {
+        let reduced = reduced.min(*value);
         warn!(
             setting,
             wanted = *value,
@@ -90,13 +89,21 @@ pub(crate) fn fit(settings: &mut Settings, runs: Runs, open_files: usize) {
         );
         *value = reduced;
     };
-    let reduce = |setting, value: &mut usize| reduce_to(1, setting, value);
+    if runs.per_idle() > 0 {
+        let idle = &mut settings.gateway.max_idle_connections;
+        reduce_to(left / IDLE_SHARE, "gateway.max_idle_connections", idle);
+    }
+    let left = left.saturating_sub(idle_demand(settings, runs));
+    let wanted = client_demand(settings, runs);
+    let reduce = |setting, value: &mut usize| {
+        let share = (*value as u128).saturating_mul(left as u128) / (wanted as u128).max(1);
+        reduce_to(usize::try_from(share).unwrap_or(*value).max(1), setting, value);
+    };
     if runs.per_request() > 0 {
         reduce("http.max_connections", &mut settings.http.max_connections);
     }
     if runs.per_idle() > 0 {
         reduce("gateway.max_connections_per_address", &mut settings.gateway.max_connections_per_address);
-        reduce_to(0, "gateway.max_idle_connections", &mut settings.gateway.max_idle_connections);
     }
     if runs.has_agent() {
         let agent = &mut settings.iot_agent_mqtt;
@@ -106,11 +113,15 @@ pub(crate) fn fit(settings: &mut Settings, runs: Runs, open_files: usize) {
 }
 
 /// How many descriptors the clients of this process need when all limits are reached.
-fn demand(settings: &Settings, runs: Runs) -> usize {
+fn client_demand(settings: &Settings, runs: Runs) -> usize {
     let http = settings.http.max_connections.saturating_mul(runs.per_request());
-    let idle = settings.gateway.max_idle_connections.saturating_mul(runs.per_idle() * BEHIND_THE_GATEWAY);
     let mqtt = if runs.has_agent() { settings.iot_agent_mqtt.max_connections } else { 0 };
-    http.saturating_add(idle).saturating_add(mqtt)
+    http.saturating_add(mqtt)
+}
+
+/// How many the unused connections of the gateway need.
+fn idle_demand(settings: &Settings, runs: Runs) -> usize {
+    settings.gateway.max_idle_connections.saturating_mul(runs.per_idle() * BEHIND_THE_GATEWAY)
 }
 
 /// At least half: who has few descriptors is served by few.
@@ -149,7 +160,7 @@ mod tests {
             for open_files in [256, 1024, 4096, 20_000, 65_536] {
                 let mut settings = settings();
                 fit(&mut settings, runs, open_files);
-                let (used, left) = (demand(&settings, runs), left_for_clients(&settings, open_files));
+                let (used, left) = (client_demand(&settings, runs) + idle_demand(&settings, runs), left_for_clients(&settings, open_files));
                 assert!(used <= left && left < open_files, "{runs:?} {open_files}: {used} of {left}");
                 assert!(settings.http.max_connections > 0 && settings.iot_agent_mqtt.max_connections > 0);
             }

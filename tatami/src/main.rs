@@ -17,6 +17,10 @@ use rustix::fs::Mode;
 
 use crate::cli::{AuthOptions, Cli, Command, GatewayOptions, ServiceCommand};
 
+/// The system's allocator makes threads wait for each other when one frees what another has allocated.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // SQLite chooses its files' permissions itself: what this process creates is its user's alone. Before there are threads.
     rustix::process::umask(Mode::from_raw_mode(0o077));

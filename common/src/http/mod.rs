@@ -7,6 +7,7 @@ pub mod client;
 pub mod json;
 pub mod problem;
 pub mod server;
+mod threads;
 
 pub use caller::{Caller, InternalKey};
 pub use json::JsonBody;

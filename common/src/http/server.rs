@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    future::Future,
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -10,16 +11,14 @@ use std::{
 
 use axum::{
     Router,
+    body::Body,
     extract::{self, DefaultBodyLimit, MatchedPath},
     http::{HeaderName, HeaderValue, Request, StatusCode},
     middleware::{self, Next},
     response::Response,
 };
-use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -33,6 +32,7 @@ use tracing::{debug, warn};
 use super::{
     caller::{InternalKey, verify_caller},
     problem::{self, Problem, Shape},
+    threads::Threads,
 };
 use crate::{
     backoff::Backoff,
@@ -78,6 +78,7 @@ pub struct HttpServer {
     listener: TcpListener,
     settings: HttpSettings,
     clients: Option<Clients>,
+    threads: usize,
 }
 
 /// How many connections one client address may have.
@@ -98,7 +99,7 @@ impl HttpServer {
     /// For a socket that listens already.
     pub fn on(listener: TcpListener, settings: HttpSettings) -> io::Result<Self> {
         settings.validate()?;
-        Ok(Self { listener, settings, clients: None })
+        Ok(Self { listener, settings, clients: None, threads: 0 })
     }
 
     /// The same, with `most` connections of one client address at a time; more are closed at once. Of IPv6 addresses the
@@ -113,6 +114,12 @@ impl HttpServer {
         Self { clients: Some(clients), ..self }
     }
 
+    /// The same, on `count` threads of its own, each with its connections; with 0 on those of the caller's runtime.
+    #[must_use]
+    pub fn with_threads(self, count: usize) -> Self {
+        Self { threads: count, ..self }
+    }
+
     /// The bound address, with the port that the system chose.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
@@ -120,17 +127,25 @@ impl HttpServer {
 
     /// Serves a router until the end is asked for, then lets open requests finish.
     pub async fn run(self, router: Router, shutdown: Shutdown) {
-        self.run_service(router, shutdown).await;
+        let answer = move |mut request: Request<Incoming>, peer: Peer| {
+            request.extensions_mut().insert(peer);
+            let mut router = router.clone();
+            async move {
+                let answered: Result<_, Infallible> = router.call(request.map(Body::new)).await;
+                answered.unwrap_or_else(|never| match never {})
+            }
+        };
+        self.run_service(answer, shutdown).await;
     }
 
-    /// The same for any service; it sees requests as they come, without routing.
-    pub async fn run_service<S>(self, service: S, shutdown: Shutdown)
+    /// The same with whatever answers; it sees requests as they come, without routing.
+    pub async fn run_service<A, F>(self, answer: A, shutdown: Shutdown)
     where
-        S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
-        S: Clone + Send + 'static,
-        S::Future: Send + 'static,
+        A: Fn(Request<Incoming>, Peer) -> F + Clone + Send + 'static,
+        F: Future<Output = Response> + Send + 'static,
     {
         let slots = Arc::new(Semaphore::new(self.settings.max_connections));
+        let threads = Threads::start(self.threads, &shutdown);
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(Duration::from_millis(self.settings.header_timeout_ms))
@@ -154,17 +169,17 @@ impl HttpServer {
                 continue;
             };
             let _ = stream.set_nodelay(true);
-            let with_peer = TowerToHyperService::new(tower::ServiceExt::map_request(
-                service.clone(),
-                move |mut request: Request<Incoming>| {
-                    request.extensions_mut().insert(Peer(peer));
-                    request
-                },
-            ));
-            let connection = http.serve_connection(TokioIo::new(stream), with_peer).with_upgrades();
-            let stop = shutdown.clone();
-            shutdown.spawn("http connection", async move {
-                let mut connection = std::pin::pin!(connection);
+            // It leaves the runtime that has accepted it.
+            let Ok(stream) = stream.into_std() else { continue };
+            let (http, answer, stop) = (http.clone(), answer.clone(), shutdown.clone());
+            let serve = async move {
+                let Ok(stream) = TcpStream::from_std(stream) else { return };
+                let answer = move |request| {
+                    let answered = answer(request, Peer(peer));
+                    async move { Ok::<_, Infallible>(answered.await) }
+                };
+                let connection = http.serve_connection(TokioIo::new(stream), service_fn(answer));
+                let mut connection = std::pin::pin!(connection.with_upgrades());
                 let ended = tokio::select! {
                     ended = connection.as_mut() => ended,
                     () = stop.requested() => {
@@ -176,7 +191,8 @@ impl HttpServer {
                     debug!(%peer, %error, "a connection ended with an error");
                 }
                 drop((slot, share));
-            });
+            };
+            shutdown.spawn_on("http connection", serve, &threads.next());
         }
     }
 
