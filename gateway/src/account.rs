@@ -87,7 +87,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_stands_for_its_holder() {
         let mut headers = HeaderMap::new();
-        let mut body = Upload::empty();
+        let mut body = Upload::new(Body::empty(), 0, Instant::now());
         assert_eq!(of(Account::Caller, &headers, "/x", &mut body).await.unwrap(), "/x");
         headers.insert(header::AUTHORIZATION, "Bearer t".parse().unwrap());
         assert_eq!(of(Account::Caller, &headers, "/x", &mut body).await.unwrap(), "Bearer t");

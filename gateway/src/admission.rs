@@ -41,8 +41,9 @@ impl Admission {
     ) -> HeaderValue {
         let now_ms = clock.now_ms();
         let known = self.signed.load();
-        let is_good =
-            |signed: &&Arc<Signed>| (0..Self::REUSE_MS).contains(&(now_ms - signed.at_ms)) && signed.target == target;
+        let is_good = |signed: &&Arc<Signed>| {
+            (0..Self::REUSE_MS).contains(&(now_ms - signed.at_ms)) && signed.target == target
+        };
         if let Some(signed) = known.as_ref().filter(is_good) {
             return signed.header.clone();
         }

@@ -1,36 +1,35 @@
 //! Connections to one instance. A request and the connection that carries it belong to one task, so nobody has to be woken
-//! in between, as with a pool whose connections have tasks of their own.
+//! in between.
 
 use std::{
     collections::VecDeque,
     fmt,
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use axum::{
-    body::{Bytes, HttpBody},
-    extract::Request,
-    http::StatusCode,
-};
-use futures_util::{FutureExt, future::BoxFuture};
-use hyper::{
-    Response,
-    body::{Frame, Incoming, SizeHint},
-    client::conn::http1::{self, SendRequest},
-};
-use hyper_util::rt::TokioIo;
+use axum::body::{Bytes, HttpBody};
+use bytes::{Buf, BytesMut};
+use http_body_util::BodyExt;
 use thread_local::ThreadLocal;
 use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, lookup_host},
-    time::Instant,
+    time::{Instant, Sleep},
 };
 
-use crate::{dispatch::InUse, lent::Lent};
+use crate::{
+    domain::{
+        answer::{self, BadAnswer, Decoder, Head},
+        head::BodyLength,
+    },
+    error::Refusal,
+    upload::Upload,
+};
 
 /// What every connection of the process has to keep to.
 #[derive(Debug, Clone, Copy)]
@@ -42,9 +41,6 @@ pub(crate) struct Limits {
     /// Most unused connections of a thread to an instance.
     pub(crate) max_idle: usize,
 }
-
-/// Reads and writes while it is polled; ends with the connection.
-pub(crate) type Driver = BoxFuture<'static, hyper::Result<()>>;
 
 /// Unused connections to one instance, those of each thread for itself: one belongs to the scheduler where it began.
 #[derive(Default)]
@@ -58,9 +54,25 @@ struct Idle {
     since: Instant,
 }
 
-struct Connection {
-    sender: SendRequest<Lent>,
-    driver: Driver,
+/// A connection, and what was read from it and not used yet.
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
+    pub(crate) buffer: BytesMut,
+    patience: Patience,
+}
+
+/// A request that is ready to go.
+pub(crate) struct Outgoing<'a> {
+    /// As it is sent.
+    pub(crate) head: &'a [u8],
+    pub(crate) length: BodyLength,
+    pub(crate) body: &'a mut Upload,
+    /// Whether the answer has no body whatever it says.
+    pub(crate) to_head: bool,
+    /// Whether carrying it out twice is as good as once.
+    pub(crate) is_repeatable: bool,
+    /// Until when the answer has to begin.
+    pub(crate) deadline: Instant,
 }
 
 /// Why there is no answer.
@@ -74,9 +86,18 @@ pub(crate) enum SendError {
     ConnectTimeout,
     /// Nothing of the request was sent.
     #[error("the connection was closed at once")]
-    Unsent(#[source] hyper::Error),
-    #[error("no answer")]
-    Http(#[source] hyper::Error),
+    Unsent(#[source] io::Error),
+    #[error("the connection was closed without an answer")]
+    Silent,
+    #[error("the connection is broken")]
+    Io(#[source] io::Error),
+    #[error("the answer cannot be read")]
+    Bad(#[from] BadAnswer),
+    #[error("no answer in time")]
+    Timeout,
+    /// What the client did not send as it should.
+    #[error("the request is incomplete")]
+    Client(#[source] Refusal),
 }
 
 impl fmt::Debug for Connections {
@@ -91,6 +112,38 @@ fn lock<T>(idle: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Connections {
+    /// Sends a request and waits until the answer begins.
+    pub(crate) async fn send(
+        &self,
+        address: &str,
+        request: &mut Outgoing<'_>,
+        limits: &Limits,
+    ) -> Result<(Head, Connection), SendError> {
+        loop {
+            let known = self.take(limits);
+            let is_known = known.is_some();
+            let mut connection = match known {
+                Some(connection) => connection,
+                None => Connection::open(address, limits).await?,
+            };
+            match connection.exchange(request).await {
+                Ok(head) => return Ok((head, connection)),
+                // It had been closed just then.
+                Err(SendError::Unsent(_)) if is_known => {}
+                Err(SendError::Silent) if is_known && request.is_repeatable => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Keeps a connection that can be used again.
+    pub(crate) fn give_back(&self, connection: Connection, limits: &Limits) {
+        let mut idle = self.idle();
+        if idle.len() < limits.max_idle {
+            idle.push_back(Idle { connection, since: Instant::now() });
+        }
+    }
+
     /// Forgets connections that nobody has used for too long.
     pub(crate) fn purge(&self, limits: &Limits) {
         for idle in &self.idle {
@@ -108,17 +161,10 @@ impl Connections {
     /// The connection that was used last, if it is still good.
     fn take(&self, limits: &Limits) -> Option<Connection> {
         loop {
-            let Idle { mut connection, since } = self.idle().pop_back()?;
-            if since.elapsed() < limits.keep_alive && connection.is_usable() {
+            let Idle { connection, since } = self.idle().pop_back()?;
+            if since.elapsed() < limits.keep_alive && connection.is_quiet() {
                 return Some(connection);
             }
-        }
-    }
-
-    fn give_back(&self, connection: Connection, limits: &Limits) {
-        let mut idle = self.idle();
-        if idle.len() < limits.max_idle {
-            idle.push_back(Idle { connection, since: Instant::now() });
         }
     }
 }
@@ -132,126 +178,210 @@ impl Connection {
         let stream = tokio::time::timeout(limits.connect, connect).await;
         let stream = stream.map_err(|_| SendError::ConnectTimeout)??;
         let _ = stream.set_nodelay(true);
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(SendError::Unsent)?;
-        Ok(Self { sender, driver: connection.with_upgrades().boxed() })
+        Ok(Self { stream, buffer: BytesMut::new(), patience: Patience::default() })
     }
 
-    /// Whether another request can be sent. Sees what has arrived since it was used last, the end most of all.
-    fn is_usable(&mut self) -> bool {
-        let mut context = Context::from_waker(Waker::noop());
-        self.driver.poll_unpin(&mut context).is_pending() && self.sender.is_ready()
+    /// Whether nothing has arrived that nobody asked for, the end most of all.
+    fn is_quiet(&self) -> bool {
+        let read = self.stream.try_read(&mut [0]);
+        self.buffer.is_empty() && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
-}
 
-/// Sends a request to an instance and waits until it begins to answer.
-pub(crate) async fn send(
-    instance: InUse,
-    mut request: Request<Lent>,
-    limits: Limits,
-) -> Result<Response<Answer>, SendError> {
-    loop {
-        let known = instance.target.connections.take(&limits);
-        let is_known = known.is_some();
-        let mut connection = match known {
-            Some(connection) => connection,
-            None => Connection::open(&instance.target.dialled, &limits).await?,
-        };
-        let mut answer = std::pin::pin!(connection.sender.try_send_request(request));
-        let mut driver = Some(&mut connection.driver);
-        let answered = poll_fn(|context| {
-            if driver.as_mut().is_some_and(|driver| driver.poll_unpin(context).is_ready()) {
-                driver = None;
+    /// Sends a request and reads the head of its answer. An answer may come before the whole body was sent; then nothing
+    /// more of it is sent, and the connection is not used again.
+    async fn exchange(&mut self, request: &mut Outgoing<'_>) -> Result<Head, SendError> {
+        let Self { stream, buffer, patience } = self;
+        let deadline = request.deadline;
+        let exchange = async {
+            if matches!(request.length, BodyLength::None | BodyLength::Exact(0)) {
+                write_head(stream, request.head).await?;
+                return read_head(stream, buffer, request.to_head).await;
             }
-            answer.as_mut().poll(context)
-        });
-        let answered = answered.await;
-        let is_open = driver.is_some();
-        match answered {
-            Ok(response) => {
-                let connection = is_open.then_some(connection);
-                // What becomes another protocol goes on.
-                let goes_on = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                return Ok(response.map(|body| {
-                    let mut answer = Answer { body, connection, instance, limits };
-                    if answer.body.is_end_stream() && !goes_on {
-                        answer.end();
+            let (mut reader, mut writer) = stream.split();
+            let mut upload = pin!(upload(&mut writer, request.head, request.length, request.body));
+            let mut answer = pin!(read_head(&mut reader, buffer, request.to_head));
+            let mut sent = None;
+            let answered = poll_fn(|context| {
+                if sent.is_none()
+                    && let Poll::Ready(ended) = upload.as_mut().poll(context)
+                {
+                    match ended {
+                        Err(SendError::Client(refusal)) => {
+                            return Poll::Ready(Err(SendError::Client(refusal)));
+                        }
+                        // Who does not take more may have said why.
+                        ended => sent = Some(ended.is_ok()),
                     }
-                    answer
-                }));
-            }
-            Err(mut error) => match error.take_message() {
-                // It had ended just then.
-                Some(unsent) if is_known => request = unsent,
-                Some(_) => return Err(SendError::Unsent(error.into_error())),
-                None => return Err(SendError::Http(error.into_error())),
-            },
-        }
-    }
-}
-
-/// The body of an answer. Its connection reads while this is read, and can be used again after the end.
-pub(crate) struct Answer {
-    body: Incoming,
-    /// There until the end of the body.
-    connection: Option<Connection>,
-    /// Counts as busy until this is dropped.
-    instance: InUse,
-    limits: Limits,
-}
-
-impl Answer {
-    /// Who answers.
-    pub(crate) fn instance(&self) -> &InUse {
-        &self.instance
+                }
+                answer.as_mut().poll(context)
+            });
+            let mut head = answered.await?;
+            head.keeps_connection &= sent == Some(true);
+            Ok(head)
+        };
+        let mut exchange = pin!(exchange);
+        poll_fn(|context| match exchange.as_mut().poll(context) {
+            Poll::Pending => patience.poll(context, deadline).map(|()| Err(SendError::Timeout)),
+            ready => ready,
+        })
+        .await
     }
 
-    /// What has to go on if the connection becomes something else, and who is at its other end.
-    pub(crate) fn into_parts(self) -> (Option<Driver>, InUse) {
-        (self.connection.map(|connection| connection.driver), self.instance)
-    }
-
-    /// Gives the connection back. One that is still sending, or was closed, is not usable.
-    fn end(&mut self) {
-        if let Some(mut connection) = self.connection.take()
-            && connection.is_usable()
-        {
-            self.instance.target.connections.give_back(connection, &self.limits);
-        }
-    }
-
-    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            return Poll::Ready(frame);
-        }
-        // There is room for more now, so the connection reads it.
-        let Some(connection) = &mut self.connection else { return Poll::Pending };
-        if connection.driver.poll_unpin(context).is_ready() {
-            self.connection = None;
-        }
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-}
-
-impl HttpBody for Answer {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
+    /// What comes next of a body; `None` at its end. One that pauses until the deadline is given up.
+    pub(crate) fn poll_body(
+        &mut self,
+        decoder: &mut Decoder,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = self.poll_body(context);
-        if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
-            self.end();
+        deadline: impl FnOnce() -> Instant,
+    ) -> Poll<Option<Result<Bytes, SendError>>> {
+        loop {
+            match decoder.take(&mut self.buffer) {
+                Ok(None) if decoder.is_done() => return Poll::Ready(None),
+                Ok(None) => {}
+                Ok(Some(data)) => return Poll::Ready(Some(Ok(data))),
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
+            let read = pin!(read(&mut self.stream, &mut self.buffer)).poll(context);
+            match read {
+                Poll::Ready(Ok(0)) if *decoder == Decoder::UntilClose => *decoder = Decoder::Length(0),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Some(Err(BadAnswer::BrokenOff.into()))),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(SendError::Io(error)))),
+                Poll::Pending => {
+                    ready!(self.patience.poll(context, deadline()));
+                    return Poll::Ready(Some(Err(SendError::Timeout)));
+                }
+            }
         }
-        polled
+    }
+}
+
+/// A timer that is set again only after it went off: most of what it guards is over long before, and setting one costs more
+/// than asking it.
+#[derive(Default)]
+struct Patience(Option<Pin<Box<Sleep>>>);
+
+impl Patience {
+    /// Ready at the deadline, or at the first question after it.
+    fn poll(&mut self, context: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if deadline < sleep.deadline() {
+            sleep.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(context));
+            if sleep.deadline() >= deadline || Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}
+
+/// Room for what is read at once.
+const READ_BYTES: usize = 16 * 1024;
+/// With less room than this there is made more.
+const LEAST_ROOM_BYTES: usize = 2 * 1024;
+
+async fn read(reader: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> io::Result<usize> {
+    if buffer.capacity() - buffer.len() < LEAST_ROOM_BYTES {
+        buffer.reserve(READ_BYTES);
+    }
+    reader.read_buf(buffer).await
+}
+
+async fn read_head(
+    reader: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    to_head: bool,
+) -> Result<Head, SendError> {
+    let mut is_silent = true;
+    loop {
+        if let Some(head) = answer::read_head(buffer, to_head)? {
+            return Ok(head);
+        }
+        match read(reader, buffer).await {
+            Ok(0) | Err(_) if is_silent => return Err(SendError::Silent),
+            Ok(0) => return Err(BadAnswer::BrokenOff.into()),
+            Ok(_) => is_silent = false,
+            Err(error) => return Err(SendError::Io(error)),
+        }
+    }
+}
+
+/// Sends a head that no body follows.
+async fn write_head(writer: &mut (impl AsyncWrite + Unpin), mut head: &[u8]) -> Result<(), SendError> {
+    let length = head.len();
+    let written = writer.write_all_buf(&mut head).await;
+    // Who does not take all of it may have said why.
+    written.or_else(|error| if head.len() == length { Err(SendError::Unsent(error)) } else { Ok(()) })
+}
+
+/// Sends head and body. The head goes with the first piece of the body, and so not before that is permitted.
+async fn upload(
+    writer: &mut (impl AsyncWrite + Unpin),
+    head: &[u8],
+    length: BodyLength,
+    body: &mut Upload,
+) -> Result<(), SendError> {
+    let is_chunked = length == BodyLength::Unknown;
+    let mut before = head.to_vec();
+    loop {
+        let frame = body.frame().await.transpose().map_err(SendError::Client)?;
+        let is_end = frame.is_none();
+        // Trailers are for this connection only.
+        let data = frame.and_then(|frame| frame.into_data().ok()).unwrap_or_default();
+        let mut after: &[u8] = b"";
+        if is_chunked && !data.is_empty() {
+            before.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+            after = b"\r\n";
+        }
+        if is_chunked && is_end {
+            after = b"0\r\n\r\n";
+        }
+        let mut piece = Buf::chain(before.as_slice(), data).chain(after);
+        writer.write_all_buf(&mut piece).await.map_err(SendError::Io)?;
+        if is_end || (!is_chunked && body.is_end_stream()) {
+            return Ok(());
+        }
+        before = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn patience_ends_at_the_deadline_however_it_was_set_before() {
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let mut patience = Patience::default();
+        for deadline in [5, 10, 15] {
+            poll_fn(|context| patience.poll(context, after(deadline))).await;
+            assert!(Instant::now() >= after(deadline));
+        }
+        let mut patience = Patience::default();
+        assert!(pin!(poll_fn(|context| patience.poll(context, after(600_000)))).now_or_never().is_none());
+        poll_fn(|context| patience.poll(context, after(20))).await;
+        assert!(start.elapsed() < Duration::from_secs(60), "an earlier deadline");
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    #[tokio::test]
+    async fn bodies_are_sent_with_their_length_or_in_chunks() {
+        use axum::body::Body;
+        use futures_util::stream;
+        for (length, expected) in [
+            (BodyLength::Exact(5), "head\r\nabcde"),
+            (BodyLength::Unknown, "head\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"),
+        ] {
+            let pieces = ["abc", "", "de"].map(|piece| Ok::<_, io::Error>(Bytes::from(piece)));
+            let mut body = Upload::new(Body::from_stream(stream::iter(pieces)), 10, Instant::now());
+            let mut sent = Vec::new();
+            upload(&mut sent, b"head\r\n", length, &mut body).await.unwrap();
+            assert_eq!(String::from_utf8(sent).unwrap(), expected);
+        }
     }
 }

@@ -1,33 +1,33 @@
 //! Hands a request to one of the instances of a service, and to another one if the first cannot have it.
 
-use std::sync::Arc;
+use std::net::IpAddr;
 
 use axum::{
-    extract::Request,
+    body::HttpBody,
     http::{
-        HeaderValue, Method, Uri, header,
-        request::Parts,
-        uri::{Authority, PathAndQuery, Scheme},
+        HeaderMap, HeaderValue, Method, Uri, header,
+        uri::{Authority, PathAndQuery},
     },
 };
 use bytes::Bytes;
 use common::{
     clock::Clock,
-    http::{InternalKey, balance::Lease, caller::CALLER_HEADER},
+    http::{InternalKey, balance::Lease, caller::CALLER_HEADER, server::RequestId},
 };
 use hyper::Response;
+use smallvec::SmallVec;
 
 use crate::{
     admission::Admission,
-    connections::Answer,
+    connections::Outgoing,
     domain::{
-        headers::{CONSUMER_USERNAME, TENANT},
+        head::{BodyLength, Head},
+        headers::{self, CONSUMER_USERNAME, FORWARDED_HOST, FORWARDED_PREFIX, TENANT},
         path,
         route::{Route, Target},
     },
     error::Refusal,
-    forward::{Failure, Forwarder, Stage},
-    lent::{Home, Lent},
+    forward::{Answer, Failure, Forwarder, Stage},
     upload::Upload,
     upstream::{Address, Upstreams},
 };
@@ -44,16 +44,21 @@ pub(crate) struct Dispatcher {
 }
 
 /// A request that may go to a service.
-pub(crate) struct Outgoing<'a> {
+pub(crate) struct Permitted<'a> {
     pub(crate) route: &'a Route,
-    /// Method and headers, cleaned.
-    pub(crate) parts: Parts,
+    pub(crate) method: &'a Method,
     /// As the client wrote it.
     pub(crate) uri: &'a Uri,
     /// What the service sees of the path, not encoded.
     pub(crate) path: &'a str,
-    pub(crate) admission: Option<Arc<Admission>>,
-    pub(crate) body: Upload,
+    /// As the client wrote them.
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) id: &'a RequestId,
+    /// Where it comes from.
+    pub(crate) client: IpAddr,
+    pub(crate) admission: Option<&'a Admission>,
+    /// Whether it asks for a websocket.
+    pub(crate) is_upgrade: bool,
     /// The instance that has to answer while it is well.
     pub(crate) preferred: Option<Authority>,
 }
@@ -67,28 +72,34 @@ pub(crate) struct Answered {
 
 impl Dispatcher {
     /// Waits until an instance begins to answer.
-    pub(crate) async fn send(&self, outgoing: Outgoing<'_>) -> Result<Answered, Refusal> {
-        let Outgoing { route, parts, uri, path, admission, body, preferred } = outgoing;
+    pub(crate) async fn send(
+        &self,
+        permitted: &Permitted<'_>,
+        body: &mut Upload,
+    ) -> Result<Answered, Refusal> {
+        let route = permitted.route;
         let pool = self.upstreams.pool(&route.target, &route.name, self.clock.now_ms());
         let pool = pool.ok_or(Refusal::Name)?;
         let deadline = self.forwarder.deadline(route.timeout_ms);
-        let is_repeatable = !body.progress().is_unread() && is_safe(&parts.method);
+        let is_repeatable = !body.progress().is_unread() && is_safe(permitted.method);
+        let length = length_of(permitted.headers, body);
         let instances = pool.balancer.instances().len();
-        let (mut head, mut body) = (Some(parts), Some(body));
-        let mut tried = Vec::new();
+        let mut tried = SmallVec::<[usize; 4]>::new();
         let mut last = Refusal::Upstream;
         loop {
-            let instance = pool.choose(preferred.as_ref(), &tried, self.clock.now_ms());
-            let (Some(instance), Some(upload)) = (instance, body.take()) else { return Err(last) };
-            let is_last = tried.len() + 1 >= instances;
-            // Who has no other instance needs no copy.
-            let parts = if is_last { head.take() } else { head.clone() };
-            let Some(mut parts) = parts else { return Err(last) };
-            self.address(&mut parts, route, &instance.target, uri, path, admission.as_deref())?;
-            let home = (!is_last).then(Home::default);
-            let request = Request::from_parts(parts, Lent::new(upload, home.clone()));
+            let instance = pool.choose(permitted.preferred.as_ref(), &tried, self.clock.now_ms());
+            let Some(instance) = instance else { return Err(last) };
+            let head = self.head(permitted, &instance.target, length)?;
             let place = instance.index();
-            let Failure { refusal, stage } = match self.forwarder.send(instance, request, deadline).await {
+            let mut outgoing = Outgoing {
+                head: &head,
+                length,
+                body: &mut *body,
+                to_head: permitted.method == Method::HEAD,
+                is_repeatable,
+                deadline,
+            };
+            let Failure { refusal, stage } = match self.forwarder.send(instance, &mut outgoing).await {
                 Ok(response) => {
                     response.body().instance().succeeded();
                     return Ok(Answered { response, has_siblings: instances > 1 });
@@ -99,51 +110,63 @@ impl Dispatcher {
                 pool.failed(place, self.clock.now_ms());
             }
             last = refusal;
-            body = home.and_then(|home| for_another(stage, &home, is_repeatable));
-            if body.is_some() {
-                pool.retried();
-            }
             tried.push(place);
+            let may_go_on = stage == Stage::NotSent || (stage == Stage::Sent && is_repeatable);
+            if !may_go_on || tried.len() >= instances {
+                return Err(last);
+            }
+            pool.retried();
         }
     }
 
-    /// Completes the head for one instance.
-    fn address(
-        &self,
-        parts: &mut Parts,
-        route: &Route,
-        to: &Address,
-        uri: &Uri,
-        path: &str,
-        admission: Option<&Admission>,
-    ) -> Result<(), Refusal> {
+    /// The head of a request for one instance. Nothing that services trust comes from outside.
+    fn head(&self, permitted: &Permitted<'_>, to: &Address, length: BodyLength) -> Result<Vec<u8>, Refusal> {
+        let Permitted { route, method, uri, path, headers, id, client, admission, is_upgrade, .. } =
+            permitted;
         let target = target_of(uri, &to.base, path)?;
-        parts.headers.insert(header::HOST, to.host.clone());
+        let mut head = Head::new(method, target.as_str());
+        head.add("host", &to.host);
+        for (name, value) in headers::passed(headers) {
+            head.add(name.as_str(), value);
+        }
+        if let Some(host) = headers.get(header::HOST) {
+            head.add(FORWARDED_HOST.as_str(), host);
+        }
+        head.add_own("x-forwarded-for", client);
+        head.add_own("x-forwarded-proto", "http");
+        if !route.strip.is_empty() {
+            let strip = HeaderValue::from_str(&route.strip).map_err(|_| Refusal::Internal)?;
+            head.add(FORWARDED_PREFIX.as_str(), &strip);
+        }
+        head.add(RequestId::HEADER.as_str(), &id.value());
         let is_other = matches!(&route.target, Target::Urls(others) if !others.is_trusted);
         match admission {
             // Others could show the signature to our own services.
             Some(Admission { caller, .. }) if is_other => {
                 let text = |text: &str| HeaderValue::from_str(text).map_err(|_| Refusal::Internal);
-                parts.headers.insert(CONSUMER_USERNAME, text(&caller.user)?);
-                parts.headers.insert(TENANT, text(caller.tenant.as_str())?);
+                head.add(CONSUMER_USERNAME.as_str(), &text(&caller.user)?);
+                head.add(TENANT.as_str(), &text(caller.tenant.as_str())?);
             }
             Some(admission) => {
-                let signed = admission.sign(&self.key, &parts.method, target.as_str(), &self.clock);
-                parts.headers.insert(CALLER_HEADER, signed);
+                let signed = admission.sign(&self.key, method, target.as_str(), &self.clock);
+                head.add(CALLER_HEADER.as_str(), &signed);
             }
             None => {}
         }
-        parts.uri = absolute(target, to)?;
-        Ok(())
+        if *is_upgrade {
+            head.add_own("connection", "upgrade");
+            head.add_own("upgrade", "websocket");
+        }
+        Ok(head.end(length))
     }
 }
 
-/// The body for another instance, if that may have the request after the first gave no answer.
-fn for_another(stage: Stage, home: &Home, is_repeatable: bool) -> Option<Upload> {
-    match stage {
-        Stage::NotSent => home.take(),
-        Stage::Sent if is_repeatable => Some(Upload::empty()),
-        Stage::Sent | Stage::TooLate | Stage::Client => None,
+/// How long the body is for the service: as long as it is for the client.
+fn length_of(headers: &HeaderMap, body: &Upload) -> BodyLength {
+    match body.size_hint().exact() {
+        Some(0) if !headers.contains_key(header::CONTENT_LENGTH) => BodyLength::None,
+        Some(length) => BodyLength::Exact(length),
+        None => BodyLength::Unknown,
     }
 }
 
@@ -167,12 +190,4 @@ fn target_of(uri: &Uri, base: &str, upstream_path: &str) -> Result<PathAndQuery,
         target.push_str(query);
     }
     PathAndQuery::from_maybe_shared(Bytes::from(target)).map_err(|_| Refusal::Internal)
-}
-
-fn absolute(target: PathAndQuery, to: &Address) -> Result<Uri, Refusal> {
-    let mut parts = axum::http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(to.authority.clone());
-    parts.path_and_query = Some(target);
-    Uri::from_parts(parts).map_err(|_| Refusal::Internal)
 }

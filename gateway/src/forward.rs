@@ -1,4 +1,4 @@
-//! Hands a request to a service and its answer to the client, without collecting either.
+//! Hands a request to an instance and its answer to the client, without collecting either.
 
 use std::{
     error::Error,
@@ -10,19 +10,20 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    extract::Request,
+    http::StatusCode,
     response::Response,
 };
+use bytes::BytesMut;
 use hyper::body::{Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::{net::TcpStream, time::Instant};
 use tracing::{debug, warn};
 
 use crate::{
     config::Config,
-    connections::{self, Answer, Limits, SendError},
+    connections::{Connection, Limits, Outgoing, SendError},
     dispatch::InUse,
+    domain::answer::{Decoder, Head},
     error::Refusal,
-    lent::Lent,
     session::Learner,
 };
 
@@ -56,25 +57,37 @@ impl Forwarder {
     pub(crate) async fn send(
         &self,
         instance: InUse,
-        request: Request<Lent>,
-        deadline: Instant,
+        request: &mut Outgoing<'_>,
     ) -> Result<Response<Answer>, Failure> {
-        let answer = connections::send(instance, request, self.limits);
-        match tokio::time::timeout_at(deadline, answer).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(Failure::of(&error)),
-            Err(_) => Err(Failure { refusal: Refusal::Timeout, stage: Stage::TooLate }),
+        let address = &instance.target;
+        let sent = address.connections.send(&address.dialled, request, &self.limits).await;
+        let (head, connection) = sent.map_err(Failure::of)?;
+        let Head { status, headers, body: decoder, keeps_connection } = head;
+        let mut answer = Answer {
+            decoder,
+            connection: Some(connection),
+            keeps_connection,
+            instance,
+            limits: self.limits,
+            longest_pause: self.body_pause,
+            pause_ends: None,
+            learner: None,
+        };
+        // What becomes another protocol goes on.
+        if status != StatusCode::SWITCHING_PROTOCOLS && decoder.is_done() {
+            answer.end();
         }
+        let mut response = Response::new(answer);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response)
     }
 
-    /// The answer for the client, whose body ends with an error when the service pauses for too long.
-    pub(crate) fn receive(&self, response: Response<Answer>, learner: Option<Learner>) -> Response {
-        let (parts, body) = response.into_parts();
-        if body.is_end_stream() {
-            return Response::from_parts(parts, Body::empty());
-        }
-        let watched = Watched { body, longest: self.body_pause, pause: None, learner };
-        Response::from_parts(parts, Body::new(watched))
+    /// The answer for the client.
+    pub(crate) fn receive(response: Response<Answer>, learner: Option<Learner>) -> Response {
+        response.map(|answer| {
+            if answer.is_end_stream() { Body::empty() } else { Body::new(Answer { learner, ..answer }) }
+        })
     }
 }
 
@@ -102,17 +115,18 @@ pub(crate) enum Stage {
 
 impl Failure {
     /// What a failed attempt means for the client (dojot-api.md 1.5).
-    fn of(error: &SendError) -> Self {
-        let chain = || iter::successors(Some(error as &(dyn Error + 'static)), |error| (*error).source());
-        if let Some(refusal) = chain().find_map(|error| error.downcast_ref::<Refusal>()) {
-            return Self { refusal: refusal.clone(), stage: Stage::Client };
+    fn of(error: SendError) -> Self {
+        if let SendError::Client(refusal) = error {
+            return Self { refusal, stage: Stage::Client };
         }
-        let text = chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        let chain = iter::successors(Some(&error as &(dyn Error + 'static)), |error| (*error).source());
+        let text = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
         let (refusal, stage) = match error {
-            SendError::Http(_) => (Refusal::Upstream, Stage::Sent),
             SendError::Unsent(_) | SendError::Connect(_) => (Refusal::Upstream, Stage::NotSent),
             SendError::ConnectTimeout => (Refusal::Timeout, Stage::NotSent),
             SendError::Name(_) => (Refusal::Name, Stage::NotSent),
+            SendError::Timeout => (Refusal::Timeout, Stage::TooLate),
+            _ => (Refusal::Upstream, Stage::Sent),
         };
         if stage == Stage::NotSent {
             warn!(error = text, "a service cannot be reached");
@@ -123,44 +137,78 @@ impl Failure {
     }
 }
 
-/// A body that may not pause for long. There is a timer only while it pauses.
-struct Watched {
-    body: Answer,
-    longest: Duration,
-    pause: Option<Pin<Box<Sleep>>>,
+/// The body of an answer. It ends with an error when the service pauses for too long; its connection can be used again after
+/// the end.
+pub(crate) struct Answer {
+    decoder: Decoder,
+    /// There until the end of the body.
+    connection: Option<Connection>,
+    keeps_connection: bool,
+    /// Counts as busy until this is dropped.
+    instance: InUse,
+    limits: Limits,
+    longest_pause: Duration,
+    /// There while the service pauses.
+    pause_ends: Option<Instant>,
     learner: Option<Learner>,
 }
 
-impl HttpBody for Watched {
+impl Answer {
+    /// Who answers.
+    pub(crate) fn instance(&self) -> &InUse {
+        &self.instance
+    }
+
+    /// The connection of an answer that switches protocols, with what came after the answer, and who is at its other end.
+    pub(crate) fn into_parts(self) -> (Option<(TcpStream, BytesMut)>, InUse) {
+        let connection = self.connection.map(|connection| (connection.stream, connection.buffer));
+        (connection, self.instance)
+    }
+
+    /// Gives the connection back if it can be used again.
+    fn end(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && self.keeps_connection
+        {
+            self.instance.target.connections.give_back(connection, &self.limits);
+        }
+    }
+}
+
+impl HttpBody for Answer {
     type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = SendError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            self.pause = None;
-            if let Some(learner) = self.learner.take()
-                && let Some(Ok(frame)) = &frame
-                && let Some(data) = frame.data_ref()
-            {
-                learner(data);
-            }
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+    ) -> Poll<Option<Result<Frame<Bytes>, SendError>>> {
+        let Self { decoder, connection, longest_pause, pause_ends, .. } = &mut *self;
+        let Some(reading) = connection else { return Poll::Ready(None) };
+        let pause = || *pause_ends.get_or_insert_with(|| Instant::now() + *longest_pause);
+        let polled = ready!(reading.poll_body(decoder, context, pause));
+        *pause_ends = None;
+        if let Some(Ok(data)) = &polled
+            && let Some(learner) = self.learner.take()
+        {
+            learner(data);
         }
-        let longest = self.longest;
-        let pause =
-            self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + longest)));
-        ready!(pause.as_mut().poll(context));
-        Poll::Ready(Some(Err("the service paused for too long".into())))
+        if self.decoder.is_done() {
+            self.end();
+        } else if !matches!(polled, Some(Ok(_))) {
+            self.connection = None;
+        }
+        Poll::Ready(polled.map(|data| data.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.decoder.is_done()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self.decoder {
+            Decoder::Length(left) => SizeHint::with_exact(left),
+            _ => SizeHint::default(),
+        }
     }
 }

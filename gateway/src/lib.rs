@@ -10,7 +10,6 @@ mod domain;
 mod error;
 mod forward;
 pub mod inspect;
-mod lent;
 mod limit;
 mod live;
 mod meter;

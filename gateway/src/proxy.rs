@@ -27,16 +27,15 @@ use crate::{
     account,
     admission::Admission,
     decide::Decider,
-    dispatch::{Answered, Dispatcher, Outgoing},
+    dispatch::{Answered, Dispatcher, Permitted},
     domain::{
         bearer,
         client::TrustedProxies,
-        framing,
-        headers::{self, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PREFIX, FORWARDED_PROTO},
-        path,
+        framing, headers, path,
         route::{Access, Route, Target},
     },
     error::Refusal,
+    forward::Forwarder,
     limit::{Attempt, Limiter},
     live::{Live, Routes},
     meter::{Meter, Outcome},
@@ -72,12 +71,12 @@ pub(crate) struct Gateway {
 }
 
 /// What is known of a request so far. Whatever happens to it, this is left for log, metrics and limits.
-pub(crate) struct Trace {
+pub(crate) struct Trace<'a> {
     /// The table that it began with.
     live: Arc<Live>,
     pub(crate) id: RequestId,
-    pub(crate) method: Method,
-    pub(crate) uri: Uri,
+    pub(crate) method: &'a Method,
+    pub(crate) uri: &'a Uri,
     pub(crate) route: Option<Arc<Route>>,
     pub(crate) caller: Option<Arc<Caller>>,
     /// Has to be told how it ended.
@@ -93,12 +92,13 @@ struct Upgrade {
 /// Answers every request: identifies it, survives a bug in the way, logs refusals, counts.
 pub(crate) async fn handle(gateway: Arc<Gateway>, request: Request<Incoming>, peer: Peer) -> Response {
     let started = Instant::now();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
     let mut trace = Trace {
         live: gateway.routes.current(),
         id: RequestId::of(&parts.headers),
-        method: parts.method.clone(),
-        uri: parts.uri.clone(),
+        method: &parts.method,
+        uri: &parts.uri,
         route: None,
         caller: None,
         attempt: None,
@@ -110,7 +110,7 @@ pub(crate) async fn handle(gateway: Arc<Gateway>, request: Request<Incoming>, pe
     let progress = body.progress();
     let outcome = {
         // It is large, so it is not moved on the way into `catch_unwind`.
-        let work = std::pin::pin!(gateway.proxy(parts, peer, &mut body, &mut trace));
+        let work = std::pin::pin!(gateway.proxy(&parts, peer, upgrade, &mut body, &mut trace));
         AssertUnwindSafe(work).catch_unwind().await
     };
     let outcome = outcome.unwrap_or_else(|_| {
@@ -143,21 +143,21 @@ pub(crate) async fn handle(gateway: Arc<Gateway>, request: Request<Incoming>, pe
 impl Gateway {
     async fn proxy(
         &self,
-        mut parts: Parts,
+        parts: &Parts,
         Peer(peer): Peer,
+        upgrade: Option<OnUpgrade>,
         body: &mut Upload,
-        trace: &mut Trace,
+        trace: &mut Trace<'_>,
     ) -> Result<Response, Refusal> {
-        framing::check(&parts)?;
+        framing::check(parts)?;
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
             return Err(Refusal::Method);
         }
-        let uri = parts.uri.clone();
-        let path = path::normalise(uri.path())?;
+        let path = path::normalise(parts.uri.path())?;
         let route = Arc::clone(trace.live.table.find(&path).ok_or(Refusal::NoRoute)?);
         trace.route = Some(Arc::clone(&route));
         // First of all, as with dojot's Kong: without a token nobody learns what there is (dojot-api.md 1.1, 1.2).
-        let admission = self.admit(&route, &parts, &path, body).await?;
+        let admission = self.admit(&route, parts, &path, body).await?;
         trace.caller = admission.as_ref().map(|admission| Arc::clone(&admission.caller));
         if !route.allows(&parts.method) {
             return Err(Refusal::NoRoute);
@@ -178,25 +178,23 @@ impl Gateway {
         if body.progress().is_unread() {
             body.read_ahead(READ_AHEAD_BYTES).await?;
         }
-        let upgrade = self.upgrade(&mut parts, &route)?;
-        prepare_headers(&mut parts, &route, &trace.id, upgrade.is_some());
-        // An address is always a valid header.
-        if let Ok(address) = HeaderValue::try_from(client.to_string()) {
-            parts.headers.insert(FORWARDED_FOR, address);
-        }
-        let outgoing = Outgoing {
+        let upgrade = self.upgrade(upgrade, parts, &route)?;
+        let permitted = Permitted {
             route: &route,
-            parts,
-            uri: &uri,
+            method: &parts.method,
+            uri: &parts.uri,
             path: &upstream_path,
-            admission,
-            body: std::mem::replace(body, Upload::empty()),
-            preferred: if route.is_socketio { self.sessions.instance(&uri) } else { None },
+            headers: &parts.headers,
+            id: &trace.id,
+            client,
+            admission: admission.as_deref(),
+            is_upgrade: upgrade.is_some(),
+            preferred: if route.is_socketio { self.sessions.instance(&parts.uri) } else { None },
         };
-        let answered = self.dispatcher.send(outgoing).await?;
+        let answered = self.dispatcher.send(&permitted, body).await?;
         let learns = route.is_socketio && answered.has_siblings && upgrade.is_none();
         let learner = if learns {
-            self.sessions.learner(&uri, &answered.response.body().instance().target.authority)
+            self.sessions.learner(&parts.uri, &answered.response.body().instance().target.authority)
         } else {
             None
         };
@@ -233,11 +231,16 @@ impl Gateway {
     }
 
     /// Prepares for a websocket if the client asks for one and the route has them.
-    fn upgrade(&self, parts: &mut Parts, route: &Route) -> Result<Option<Upgrade>, Refusal> {
-        if !(route.allows_websocket && framing::wants_websocket(parts)) {
+    fn upgrade(
+        &self,
+        client: Option<OnUpgrade>,
+        parts: &Parts,
+        route: &Route,
+    ) -> Result<Option<Upgrade>, Refusal> {
+        let Some(client) = client.filter(|_| route.allows_websocket && framing::wants_websocket(parts))
+        else {
             return Ok(None);
-        }
-        let Some(client) = parts.extensions.remove::<OnUpgrade>() else { return Ok(None) };
+        };
         let permit = Arc::clone(&self.websockets).try_acquire_owned();
         Ok(Some(Upgrade { client, permit: permit.map_err(|_| Refusal::TooManyWebsockets)? }))
     }
@@ -255,10 +258,9 @@ impl Gateway {
         headers::clean_response(response.headers_mut());
         match upgrade {
             Some(Upgrade { client, permit }) if is_switch && is_websocket => {
-                let service = hyper::upgrade::on(&mut response);
                 let (head, answer) = response.into_parts();
                 let idle = self.websocket_idle;
-                let tunnel = Tunnel { client, service, answer, idle, permit };
+                let tunnel = Tunnel { client, answer, idle, permit };
                 self.shutdown.spawn("websocket", tunnel.run(self.shutdown.clone()));
                 let mut response = Response::from_parts(head, Body::empty());
                 set_upgrade(response.headers_mut());
@@ -266,29 +268,8 @@ impl Gateway {
             }
             // Nobody asked for another protocol, or for this one.
             _ if is_switch => Err(Refusal::Upstream),
-            _ => Ok(self.dispatcher.forwarder.receive(response, learner)),
+            _ => Ok(Forwarder::receive(response, learner)),
         }
-    }
-}
-
-/// Makes the headers of the client those of the gateway: nothing that services trust comes from outside.
-fn prepare_headers(parts: &mut Parts, route: &Route, id: &RequestId, is_upgrade: bool) {
-    let host = parts.headers.remove(header::HOST);
-    let headers = &mut parts.headers;
-    headers::clean_request(headers);
-    if let Some(host) = host {
-        headers.insert(FORWARDED_HOST, host);
-    }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    if let Ok(prefix) = HeaderValue::from_str(&route.strip)
-        && !route.strip.is_empty()
-    {
-        headers.insert(FORWARDED_PREFIX, prefix);
-    }
-    headers.insert(RequestId::HEADER, id.value());
-    parts.version = axum::http::Version::HTTP_11;
-    if is_upgrade {
-        set_upgrade(headers);
     }
 }
 

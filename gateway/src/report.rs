@@ -20,7 +20,7 @@ const MAX_PATH: usize = 200;
 
 impl Reporter {
     /// Says who was refused what, and why. What a client may do wrong by accident is for those who look for it.
-    pub(crate) fn report(&self, refusal: &Refusal, trace: &Trace, now_s: i64) {
+    pub(crate) fn report(&self, refusal: &Refusal, trace: &Trace<'_>, now_s: i64) {
         let route = trace.route.as_ref().map_or("none", |route| route.name.as_str());
         let rule = refusal.rule();
         let (status, reason, id) = (refusal.status().as_u16(), refusal.to_string(), trace.id.as_str());

@@ -15,12 +15,12 @@ use common::shutdown::Shutdown;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     sync::{Notify, OwnedSemaphorePermit},
 };
 use tracing::debug;
 
-use crate::connections::Answer;
+use crate::forward::Answer;
 
 /// Bytes on their way in each direction.
 const BUFFER_BYTES: usize = 4 * 1024;
@@ -31,8 +31,6 @@ const GOODBYE: Duration = Duration::from_secs(3);
 pub(crate) struct Tunnel {
     /// The connection to the client.
     pub(crate) client: OnUpgrade,
-    /// The connection to the service.
-    pub(crate) service: OnUpgrade,
     /// The answer that opens it, with the connection that it came on.
     pub(crate) answer: Answer,
     /// How long nothing may move.
@@ -53,23 +51,15 @@ impl Tunnel {
     }
 
     async fn carry(self, shutdown: Shutdown) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let Self { client, service, answer, idle, permit } = self;
+        let Self { client, answer, idle, permit } = self;
         // The instance counts as busy until the end.
-        let (driver, instance) = answer.into_parts();
+        let (connection, instance) = answer.into_parts();
+        let Some((service, greeting)) = connection else { return Ok(()) };
         let activity = Arc::<Activity>::default();
-        let switched = async { tokio::try_join!(client, service) };
-        // The connection to the service is read for what comes before the switch.
-        let driver = async {
-            match driver {
-                Some(driver) => driver.await,
-                None => Ok(()),
-            }
-        };
-        let (switched, ended) = tokio::join!(switched, driver);
-        ended?;
-        let (client, service) = switched?;
-        let mut client = Watched { io: TokioIo::new(client), activity: Arc::clone(&activity) };
-        let mut service = Watched { io: TokioIo::new(service), activity: Arc::clone(&activity) };
+        let mut client = Watched { io: TokioIo::new(client.await?), activity: Arc::clone(&activity) };
+        let mut service = Watched { io: service, activity: Arc::clone(&activity) };
+        // What came with the answer.
+        tokio::time::timeout(idle, client.write_all(&greeting)).await??;
         let copy =
             tokio::io::copy_bidirectional_with_sizes(&mut client, &mut service, BUFFER_BYTES, BUFFER_BYTES);
         let mut copy = std::pin::pin!(copy);

@@ -117,11 +117,6 @@ impl Upload {
         }
     }
 
-    /// No body.
-    pub(crate) fn empty() -> Self {
-        Self::new(Body::empty(), 0, Instant::now())
-    }
-
     pub(crate) fn progress(&self) -> Progress {
         self.progress.clone()
     }

@@ -160,7 +160,10 @@ mod tests {
             for open_files in [256, 1024, 4096, 20_000, 65_536] {
                 let mut settings = settings();
                 fit(&mut settings, runs, open_files);
-                let (used, left) = (client_demand(&settings, runs) + idle_demand(&settings, runs), left_for_clients(&settings, open_files));
+                let (used, left) = (
+                    client_demand(&settings, runs) + idle_demand(&settings, runs),
+                    left_for_clients(&settings, open_files),
+                );
                 assert!(used <= left && left < open_files, "{runs:?} {open_files}: {used} of {left}");
                 assert!(settings.http.max_connections > 0 && settings.iot_agent_mqtt.max_connections > 0);
             }

@@ -58,9 +58,7 @@ impl Thread {
                 shutdown.drained().await;
             }
         };
-        std::thread::Builder::new()
-            .name(format!("http-{number}"))
-            .spawn(move || runtime.block_on(work))?;
+        std::thread::Builder::new().name(format!("http-{number}")).spawn(move || runtime.block_on(work))?;
         Ok(Self { runtime: handle, _in_use: in_use })
     }
 }

@@ -1,6 +1,6 @@
 //! Which headers pass, and which only the gateway may set.
 
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use smallvec::SmallVec;
 
 use super::framing;
@@ -9,8 +9,6 @@ use super::framing;
 pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The host that the client asked.
 pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// The protocol that the client used.
-pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// What was removed from the front of the path.
 pub(crate) const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 /// The user's name, for services that are not ours (dojot-api.md 1.1).
@@ -20,24 +18,37 @@ pub(crate) const TENANT: HeaderName = HeaderName::from_static("x-tatami-tenant")
 
 type Names = SmallVec<[HeaderName; 8]>;
 
-/// Removes from a request what concerns only the connection to the client, and what only the gateway may say.
-pub(crate) fn clean_request(headers: &mut HeaderMap) {
-    remove(headers, |name| is_hop_by_hop(name) || is_ours(name.as_str()) || *name == header::EXPECT);
+/// The headers of a request that a service sees as the client wrote them: not what concerns only the connection to the client,
+/// not what only the gateway may say, and not what it writes anew.
+pub(crate) fn passed(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    let named = named_by_connection(headers);
+    headers.iter().filter(move |(name, _)| {
+        !(is_hop_by_hop(name) || is_written_anew(name) || is_ours(name.as_str()) || named.contains(name))
+    })
 }
 
 /// Removes from an answer what concerns only the connection to the service, and what is ours.
 pub(crate) fn clean_response(headers: &mut HeaderMap) {
-    remove(headers, |name| is_hop_by_hop(name) || name.as_str().starts_with("x-tatami-"));
-}
-
-fn remove(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
-    let mut unwanted: Names = headers.keys().filter(|name| is_unwanted(name)).cloned().collect();
-    // What `Connection` names belongs to this connection too; a length belongs to the message, whatever it says.
-    let named = framing::tokens(headers, &header::CONNECTION).filter_map(|name| name.parse().ok());
-    unwanted.extend(named.filter(|name: &HeaderName| *name != header::CONTENT_LENGTH));
+    let is_unwanted = |name: &&HeaderName| is_hop_by_hop(name) || name.as_str().starts_with("x-tatami-");
+    let mut unwanted: Names = headers.keys().filter(is_unwanted).cloned().collect();
+    // A length belongs to the message, whatever is said of it.
+    let named = named_by_connection(headers).into_iter();
+    unwanted.extend(named.filter(|name| *name != header::CONTENT_LENGTH));
     for name in unwanted {
         headers.remove(name);
     }
+}
+
+/// What `Connection` names belongs to this connection too.
+fn named_by_connection(headers: &HeaderMap) -> Names {
+    framing::tokens(headers, &header::CONNECTION).filter_map(|name| name.parse().ok()).collect()
+}
+
+fn is_written_anew(name: &HeaderName) -> bool {
+    *name == header::HOST
+        || *name == header::CONTENT_LENGTH
+        || *name == header::EXPECT
+        || name.as_str() == "x-request-id"
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -66,8 +77,6 @@ fn is_ours(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn headers(names: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -84,7 +93,9 @@ mod tests {
 
     #[test]
     fn requests_lose_what_is_not_theirs_to_say() {
-        let mut sent = headers(&[
+        let sent = headers(&[
+            ("host", "platform"),
+            ("x-request-id", "1"),
             ("accept", "*/*"),
             ("authorization", "Bearer x"),
             ("content-length", "3"),
@@ -113,8 +124,8 @@ mod tests {
             ("x-original-url", "/auth/pdp"),
             ("x-custom", "stays"),
         ]);
-        clean_request(&mut sent);
-        assert_eq!(names(&sent), ["accept", "authorization", "content-length", "x-custom"]);
+        let passed: Vec<_> = passed(&sent).map(|(name, _)| name.as_str()).collect();
+        assert_eq!(passed, ["accept", "authorization", "x-custom"]);
     }
 
     #[test]

@@ -23,6 +23,11 @@ const EMPTY: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
 type Count = Arc<AtomicUsize>;
 
+/// Each thread of the gateway has connections of its own.
+fn threads() -> usize {
+    std::thread::available_parallelism().unwrap().get()
+}
+
 /// A service that gives `answer` to whatever arrives, `per_connection` times before it hangs up without a word. Counts
 /// connections on which something arrived, and those that it has closed.
 async fn serve(stack: &Stack, answer: &'static str, per_connection: usize) -> (String, Count, Count) {
@@ -72,7 +77,8 @@ async fn a_good_connection_carries_many_requests() {
             for _ in 0..20 {
                 assert_eq!(stack.get("/history/x").await, expected, "{answer}");
             }
-            assert_eq!(connections.load(Ordering::SeqCst), 1, "{answer}");
+            let count = connections.load(Ordering::SeqCst);
+            assert!(count <= threads(), "{count} {answer}");
         }
     }
 }
@@ -152,7 +158,7 @@ async fn a_body_that_is_not_here_costs_no_connection_to_the_service() {
         for _ in 0..20 {
             assert_eq!(stack.get("/history/x").await, 200);
         }
-        assert_eq!(connections.load(Ordering::SeqCst), 1);
+        assert!(connections.load(Ordering::SeqCst) <= threads());
         slow[0].write("x").await;
         slow[2].write("ab\r\n0\r\n\r\n").await;
         for complete in [0, 2] {

@@ -163,10 +163,15 @@ async fn the_end_is_held_back_while_the_decision_is_open() {
                 .await;
             // The client leaves, and nothing that was held back is let go because of that.
             drop(connection);
-            stack.fake.wait_for_break(&target).await;
+            if first.len() > MUCH {
+                stack.fake.wait_for_break(&target).await;
+            } else {
+                assert!(!stack.fake.has_begun(&target), "a short request is held back as a whole");
+            }
             stack.fake.release_answers();
         }
-        assert_eq!(stack.fake.seen().len(), 0);
+        // A short one was complete when its client left.
+        assert!(stack.fake.seen().iter().all(|seen| seen.body.len() < MUCH));
     }
 }
 
