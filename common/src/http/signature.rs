@@ -105,7 +105,7 @@ impl InternalKey {
         self.mac(method, path, payload).verify_slice(&mac).ok()?;
         let signed: Signed<'_> =
             serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-        let left = signed.until - clock.now_ms();
+        let left = signed.until.saturating_sub(clock.now_ms());
         (-LIFETIME_MS..=2 * LIFETIME_MS).contains(&left).then(|| signed.caller.into_owned())
     }
 
@@ -146,6 +146,20 @@ mod tests {
         for text in ["", ".", "a.b", "eyJ9.AAAA", "äöü"] {
             let Ok(header) = HeaderValue::from_bytes(text.as_bytes()) else { continue };
             assert_eq!(key('a').verify(&Method::GET, "/", &header, &clock), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_time_is_too_far_away_to_be_compared() {
+        let clock = Clock::fixed(1_000_000);
+        let caller = Caller::service("persister", &Tenant::parse("admin").unwrap());
+        for until in [i64::MIN, i64::MAX] {
+            let signed = Signed { caller: std::borrow::Cow::Borrowed(&caller), until };
+            let payload = BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(&signed).unwrap());
+            let mac = key('a').mac(&Method::GET, "/", &payload).finalize().into_bytes();
+            let text = format!("{payload}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac));
+            let header = HeaderValue::try_from(text).unwrap();
+            assert_eq!(key('a').verify(&Method::GET, "/", &header, &clock), None, "{until}");
         }
     }
 
