@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-.PHONY: help up setup build test lint ci demo test-compose bench bench-gateway chaos clean
+.PHONY: help up setup build test fuzz lint ci demo test-compose bench bench-gateway chaos clean
 
 help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -19,6 +19,9 @@ build: setup ## builds the binary in release mode
 
 test: setup ## runs every test, against embedded engines and against real ones
 	@./tests/run.sh
+
+fuzz: setup ## feeds random inputs to what reads requests and tokens (options: make fuzz ARGS="--seconds 3600 --target path")
+	@./tests/fuzz.sh $(ARGS)
 
 lint: setup ## formatting, lints (warnings are errors) and documentation
 	cargo fmt --all --check

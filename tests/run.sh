@@ -9,6 +9,7 @@ case ${1-} in
 usage: run.sh [ARGUMENTS FOR cargo test]
 
 Runs all tests, or those that the arguments choose, for example: run.sh -p auth
+All tests include every fuzz target, for a few seconds each.
 Engines named by TATAMI_TEST_KAFKA, _POSTGRES, _MONGODB, _REDIS are used instead of starting them.
 TEXT
     exit 0
@@ -31,6 +32,11 @@ echo "== tests"
 status=0
 ./tests/engines/engines.sh with "$work/engines" -- \
   cargo test --locked --no-fail-fast "${choice[@]}" 2>&1 | tee "$log" || status=$?
+
+if [ $# -eq 0 ]; then
+  echo "== fuzz"
+  ./tests/fuzz.sh --seconds 10 2>&1 | tee -a "$log" || status=$?
+fi
 
 # One line of totals over all test programs.
 awk '/^test result:/ { for (i = 1; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1); if ($i ~ /^ignored/) s += $(i-1) } }

@@ -4,8 +4,8 @@ set -euo pipefail
 
 case ${1-} in
   -h | --help)
-    echo 'usage: setup.sh [bench-gateway] — checks for a Rust toolchain and the packages that the build needs, or that the'
-    echo 'measurement of the gateway needs besides'
+    echo 'usage: setup.sh [bench-gateway | fuzz] — checks for a Rust toolchain and the packages that the build needs, or what'
+    echo 'the measurement of the gateway or fuzzing needs besides'
     exit 0
     ;;
 esac
@@ -37,13 +37,22 @@ if [ "${1-}" = bench-gateway ]; then
   need wrk wrk
 fi
 
-[ ${#missing[@]} -gt 0 ] || exit 0
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-  echo "Installing ${missing[*]} ..."
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
-else
-  echo "The build needs packages that are not installed. Install them with:" >&2
-  echo "  sudo apt-get update && sudo apt-get install -y ${missing[*]}" >&2
-  exit 1
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "Installing ${missing[*]} ..."
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  else
+    echo "The build needs packages that are not installed. Install them with:" >&2
+    echo "  sudo apt-get update && sudo apt-get install -y ${missing[*]}" >&2
+    exit 1
+  fi
+fi
+
+if [ "${1-}" = fuzz ] && ! cargo fuzz --version >/dev/null 2>&1; then
+  echo 'Installing cargo-fuzz ...'
+  cargo install --quiet --locked cargo-fuzz@0.13.2 || {
+    echo 'Fuzzing needs cargo-fuzz. Install it with: cargo install --locked cargo-fuzz' >&2
+    exit 1
+  }
 fi

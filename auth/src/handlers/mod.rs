@@ -19,7 +19,16 @@ use axum::http::StatusCode;
 use common::{clock::date_of, http::Problem};
 use serde_json::{Value, json};
 
-use crate::storage::{ChangeError, Thing};
+use crate::{
+    domain::token::TokenError,
+    storage::{ChangeError, Thing},
+};
+
+impl From<TokenError> for Problem {
+    fn from(error: TokenError) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, error.to_string())
+    }
+}
 
 /// dojot's answer to what needs no other (dojot-api.md 2).
 fn done(message: &str) -> axum::Json<Value> {

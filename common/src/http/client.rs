@@ -9,43 +9,12 @@ use std::{
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use super::service::Service;
 use super::{
     balance::Balancer,
     caller::{CALLER_HEADER, Caller, InternalKey},
 };
 use crate::clock::Clock;
-
-/// A service that others call over HTTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Service {
-    /// Users, tenants, tokens, decisions.
-    Auth,
-    /// Devices, templates, actuation, device credentials.
-    DeviceManager,
-    /// Topics, socket.io.
-    DataBroker,
-    /// Readings over time.
-    History,
-    /// Tickets and websockets.
-    KafkaWs,
-    /// Certificates.
-    X509Identity,
-}
-
-impl Service {
-    /// Its name in settings and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auth => "auth",
-            Self::DeviceManager => "device_manager",
-            Self::DataBroker => "data_broker",
-            Self::History => "history",
-            Self::KafkaWs => "kafka_ws",
-            Self::X509Identity => "x509_identity",
-        }
-    }
-}
 
 /// Base URLs of the instances of one service: `http://host:port`, several with commas in between or as a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]

@@ -7,6 +7,8 @@ pub mod client;
 pub mod json;
 pub mod problem;
 pub mod server;
+mod service;
+mod signature;
 mod threads;
 
 pub use caller::{Caller, InternalKey};

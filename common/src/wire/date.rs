@@ -24,7 +24,7 @@ pub fn parse_ms(text: &str) -> Option<i64> {
         return None;
     }
     if let Ok(date) = DateTime::parse_from_rfc2822(text) {
-        return Some(date.timestamp_millis());
+        return Some(date.timestamp_millis()).filter(|ms| is_writable(*ms));
     }
     let day_len = text.find(['T', 't', ' ']).unwrap_or(text.len());
     let (day, time) = text.split_at(day_len);
@@ -120,6 +120,7 @@ mod tests {
             "2018-06-05T18:00:00+ü",
             "12018-06-05T18:00:00Z",
             "0000-01-01T00:00:00Z",
+            "Fri, 31 Dec 9999 23:59:59 -0100",
             "2018-06-05T18:00:00ZZ",
             "--",
             "+",

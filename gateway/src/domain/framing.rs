@@ -43,7 +43,9 @@ pub(crate) fn check(parts: &Parts) -> Result<(), BadFraming> {
 
 /// The length that a request announces.
 pub(crate) fn length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    let digits = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
+    // A number may have a sign, a length not.
+    if digits.starts_with('+') { None } else { digits.parse().ok() }
 }
 
 /// Whether the client asks for a websocket in the way of RFC 6455.
@@ -140,6 +142,28 @@ mod tests {
             ),
         ] {
             assert_eq!(check(&parts(version, &headers)), expected, "{version:?} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_digits() {
+        for (value, expected) in [
+            ("0", Some(0)),
+            ("0005", Some(5)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("+5", None),
+            ("-5", None),
+            ("5 ", None),
+            ("0x5", None),
+            ("5,5", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                length(&parts(Version::HTTP_11, &[("content-length", value)]).headers),
+                expected,
+                "{value}"
+            );
         }
     }
 

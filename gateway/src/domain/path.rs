@@ -115,12 +115,14 @@ fn check_characters(path: &str) -> Result<(), Ambiguity> {
 fn check_segments(path: &str) -> Result<(), Ambiguity> {
     let mut segments = path[1..].split('/').peekable();
     while let Some(segment) = segments.next() {
-        // A slash at the very end is no empty segment.
-        if segment.is_empty() && segments.peek().is_some() {
-            return Err(Ambiguity::EmptySegment);
-        }
-        if matches!(segment.trim(), "." | "..") {
-            return Err(Ambiguity::DotSegment);
+        let is_at_end = segments.peek().is_none();
+        // Some servers trim segments.
+        match segment.trim() {
+            // A slash at the very end is no empty segment.
+            "" if is_at_end && segment.is_empty() => {}
+            "" => return Err(Ambiguity::EmptySegment),
+            "." | ".." => return Err(Ambiguity::DotSegment),
+            _ => {}
         }
     }
     Ok(())
@@ -211,6 +213,10 @@ mod tests {
             ("/device//x", EmptySegment),
             ("/device//", EmptySegment),
             ("///", EmptySegment),
+            ("/%20", EmptySegment),
+            ("/device/%20/x", EmptySegment),
+            ("/device/%20", EmptySegment),
+            ("/device/%e2%80%83/x", EmptySegment),
             ("/.", DotSegment),
             ("/./device", DotSegment),
             ("/device/.", DotSegment),
