@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    hash::{BuildHasher, Hasher, RandomState},
+    hash::{Hasher, RandomState},
     sync::Arc,
     time::Duration,
 };
@@ -20,6 +20,7 @@ use common::{
 use metrics::Counter;
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
+use siphasher::sip128::{Hasher128, SipHasher13};
 use tracing::warn;
 
 use crate::{
@@ -39,7 +40,7 @@ pub(crate) struct Decider {
     ttl_ms: i64,
     validity: Arc<Validity>,
     cache: Cache<u128, Remembered, RandomState>,
-    keys: [RandomState; 2],
+    key: [u8; 16],
     hits: Counter,
     misses: Counter,
 }
@@ -109,7 +110,7 @@ impl Decider {
             ttl_ms: ttl.as_millis() as i64,
             validity,
             cache: cache.build_with_hasher(RandomState::new()),
-            keys: [RandomState::new(), RandomState::new()],
+            key: rand::random(),
             hits: metrics::counter!("gateway_decision_cache_hits_total"),
             misses: metrics::counter!("gateway_decision_cache_misses_total"),
         }
@@ -212,17 +213,14 @@ impl Decider {
         Ok(Decision { admission: Arc::new(Admission::of(caller)), is_permit })
     }
 
-    /// 128 bits under keys that nobody knows: the token itself is not kept.
+    /// 128 bits under a key that nobody knows: the token itself is not kept.
     fn key(&self, token: &str, method: &Method, path: &str) -> u128 {
-        let half = |key: &RandomState| {
-            let mut hasher = key.build_hasher();
-            for part in [token, method.as_str(), path] {
-                hasher.write_usize(part.len());
-                hasher.write(part.as_bytes());
-            }
-            u128::from(hasher.finish())
-        };
-        half(&self.keys[0]) << 64 | half(&self.keys[1])
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        for part in [token, method.as_str(), path] {
+            hasher.write_usize(part.len());
+            hasher.write(part.as_bytes());
+        }
+        hasher.finish128().as_u128()
     }
 }
 

@@ -1,15 +1,11 @@
 //! Hands a request to one of the instances of a service, and to another one if the first cannot have it.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use axum::{
     body::HttpBody,
-    http::{
-        HeaderMap, HeaderValue, Method, Uri, header,
-        uri::{Authority, PathAndQuery},
-    },
+    http::{HeaderMap, HeaderValue, Method, Uri, header, uri::Authority},
 };
-use bytes::Bytes;
 use common::{
     clock::Clock,
     http::{InternalKey, balance::Lease, caller::CALLER_HEADER, server::RequestId},
@@ -78,7 +74,8 @@ impl Dispatcher {
         body: &mut Upload,
     ) -> Result<Answered, Refusal> {
         let route = permitted.route;
-        let pool = self.upstreams.pool(&route.target, &route.name, self.clock.now_ms());
+        let now_ms = self.clock.now_ms();
+        let pool = self.upstreams.pool(&route.target, &route.name, now_ms);
         let pool = pool.ok_or(Refusal::Name)?;
         let deadline = self.forwarder.deadline(route.timeout_ms);
         let is_repeatable = !body.progress().is_unread() && is_safe(permitted.method);
@@ -87,7 +84,8 @@ impl Dispatcher {
         let mut tried = SmallVec::<[usize; 4]>::new();
         let mut last = Refusal::Upstream;
         loop {
-            let instance = pool.choose(permitted.preferred.as_ref(), &tried, self.clock.now_ms());
+            let now_ms = if tried.is_empty() { now_ms } else { self.clock.now_ms() };
+            let instance = pool.choose(permitted.preferred.as_ref(), &tried, now_ms);
             let Some(instance) = instance else { return Err(last) };
             let head = self.head(permitted, &instance.target, length)?;
             let place = instance.index();
@@ -124,7 +122,7 @@ impl Dispatcher {
         let Permitted { route, method, uri, path, headers, id, client, admission, is_upgrade, .. } =
             permitted;
         let target = target_of(uri, &to.base, path)?;
-        let mut head = Head::new(method, target.as_str());
+        let mut head = Head::new(method, &target);
         head.add("host", &to.host);
         for (name, value) in headers::passed(headers) {
             head.add(name.as_str(), value);
@@ -148,7 +146,7 @@ impl Dispatcher {
                 head.add(TENANT.as_str(), &text(caller.tenant.as_str())?);
             }
             Some(admission) => {
-                let signed = admission.sign(&self.key, method, target.as_str(), &self.clock);
+                let signed = admission.sign(&self.key, method, &target, &self.clock);
                 head.add(CALLER_HEADER.as_str(), &signed);
             }
             None => {}
@@ -176,11 +174,11 @@ fn is_safe(method: &Method) -> bool {
 }
 
 /// Path and query for the service. Nothing is copied when the path is the client's.
-fn target_of(uri: &Uri, base: &str, upstream_path: &str) -> Result<PathAndQuery, Refusal> {
+fn target_of<'a>(uri: &'a Uri, base: &str, upstream_path: &str) -> Result<Cow<'a, str>, Refusal> {
     let encoded = path::encode(upstream_path);
     let original = uri.path_and_query().ok_or(Refusal::Internal)?;
     if base.is_empty() && original.path() == encoded {
-        return Ok(original.clone());
+        return Ok(Cow::Borrowed(original.as_str()));
     }
     let mut target = String::with_capacity(base.len() + encoded.len() + original.as_str().len());
     target.push_str(base);
@@ -189,5 +187,5 @@ fn target_of(uri: &Uri, base: &str, upstream_path: &str) -> Result<PathAndQuery,
         target.push('?');
         target.push_str(query);
     }
-    PathAndQuery::from_maybe_shared(Bytes::from(target)).map_err(|_| Refusal::Internal)
+    Ok(Cow::Owned(target))
 }
