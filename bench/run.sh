@@ -15,4 +15,5 @@ cargo build --release --locked -p bench
   for engines in embedded real; do
     for window in 1 16; do ./target/release/bench acks --engines $engines --window $window --seconds $0; done
     ./target/release/bench latency --engines $engines --seconds $0
+    ./target/release/bench issue --engines $engines --seconds $0
   done' "$seconds"

@@ -10,6 +10,7 @@
 mod device;
 mod figures;
 mod gateway;
+mod issue;
 mod nginx;
 
 use std::{sync::Arc, time::Duration};
@@ -32,6 +33,8 @@ enum Command {
     Acks(Acks),
     /// Time from a publish to its websocket frame
     Latency(Latency),
+    /// Tokens and device certificates signed per second
+    Issue(issue::Issue),
     /// The gateway beside nginx, and beside nginx with an auth service
     Gateway(gateway::Gateway),
 }
@@ -78,6 +81,7 @@ async fn main() {
     match Command::parse() {
         Command::Acks(options) => acks(&options).await,
         Command::Latency(options) => latency(&options).await,
+        Command::Issue(options) => issue::run(&options).await,
         Command::Gateway(options) => gateway::run(&options).await,
     }
 }
