@@ -6,7 +6,7 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::Stack;
+use crate::{Stack, forger::claims};
 
 /// The gateway with a user's token.
 #[derive(Debug, Clone)]
@@ -48,6 +48,12 @@ impl Api {
         Self { base: format!("http://{gateway}"), ..self.clone() }
     }
 
+    /// The same user, who shows another token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
     /// Logs a user in.
     pub async fn login(stack: &Stack, username: &str, password: &str) -> Self {
         let mut api = Self::nobody(stack);
@@ -55,7 +61,7 @@ impl Api {
         let answer = api.post("/auth", json!({ "username": username, "passwd": password })).await;
         api.token =
             answer["jwt"].as_str().unwrap_or_else(|| panic!("no token for {username}: {answer}")).to_owned();
-        api.tenant = claim(&api.token, "service");
+        api.tenant = claims(&api.token)["service"].as_str().expect("a tenant").to_owned();
         api
     }
 
@@ -64,12 +70,17 @@ impl Api {
         self.create_user_of(stack, &fresh("t")).await
     }
 
-    /// Creates a user of a tenant, and logs that user in.
+    /// Creates a user of a tenant who may do everything in it, and logs that user in.
     pub async fn create_user_of(&self, stack: &Stack, tenant: &str) -> Self {
+        self.create_user(stack, tenant, "admin").await
+    }
+
+    /// Creates a user of a tenant in the group `profile`, or in none if there is no such group, and logs that user in.
+    pub async fn create_user(&self, stack: &Stack, tenant: &str, profile: &str) -> Self {
         let username = fresh("user_");
         let user = json!({
             "username": username, "service": tenant, "email": format!("{username}@example.com"),
-            "name": "Some User", "profile": "admin",
+            "name": "Some User", "profile": profile,
         });
         let answer = self.post("/auth/user", user).await;
         let password =
@@ -164,17 +175,7 @@ impl Api {
     }
 }
 
-/// A name that no other test uses.
-fn fresh(prefix: &str) -> String {
+/// A name that no other test uses, of letters and digits.
+pub fn fresh(prefix: &str) -> String {
     format!("{prefix}{}", &Uuid::new_v4().simple().to_string()[..10])
-}
-
-/// A claim of a token, read as the dashboards do: without verifying anything.
-fn claim(token: &str, name: &str) -> String {
-    use std::process::{Command, Stdio};
-    let payload = token.split('.').nth(1).unwrap_or_default();
-    let script = "import base64,json,sys; p=sys.argv[1]; print(json.loads(base64.urlsafe_b64decode(p+'='*(-len(p)%4)))[sys.argv[2]])";
-    let output =
-        Command::new("python3").args(["-c", script, payload, name]).stderr(Stdio::inherit()).output();
-    String::from_utf8_lossy(&output.expect("python3 runs").stdout).trim().to_owned()
 }

@@ -8,8 +8,11 @@
 
 pub mod api;
 pub mod command;
+pub mod endpoints;
+pub mod forger;
 pub mod mqtt;
 pub mod publisher;
+pub mod raw;
 pub mod stack;
 
 pub use api::Api;

@@ -11,6 +11,7 @@ mod isolation;
 mod outage;
 mod removal;
 mod revocation;
+mod routes;
 mod start;
 mod tour;
 mod two_instances;
