@@ -121,7 +121,10 @@ impl KeyRing {
         }
         let keys = self.keys();
         let key = keys.verifying.get(&unverified.key).ok_or(TokenError::Signature);
-        Ok(key.and_then(|key| unverified.verify(token, key)))
+        let not_before_s = unverified.not_before.unwrap_or(i64::MIN);
+        let claims = key.and_then(|key| unverified.verify(token, key));
+        let is_early = not_before_s > self.0.clock.now_s();
+        Ok(claims.and_then(|claims| if is_early { Err(TokenError::NotYet) } else { Ok(claims) }))
     }
 
     /// The public keys.

@@ -176,6 +176,18 @@ impl Doors {
         doors
     }
 
+    /// Endpoints that nothing outside leads to, whether or not a slash is at the end.
+    pub fn hidden(&self) -> Vec<Endpoint> {
+        let all = endpoints();
+        let is_reached = |endpoint: &Endpoint| {
+            let same = all
+                .iter()
+                .filter(|other| other.service == endpoint.service && other.name() == endpoint.name());
+            same.into_iter().any(|same| !self.to(same).is_empty())
+        };
+        all.iter().filter(|endpoint| !is_reached(endpoint)).cloned().collect()
+    }
+
     /// Where an endpoint would be if the routes of its service led to it, whether or not they do.
     pub fn guesses(&self, endpoint: &Endpoint) -> BTreeSet<String> {
         let service = endpoint.service.replace('-', "_");

@@ -6,6 +6,7 @@
 )]
 
 mod administration;
+mod attacks;
 mod durability;
 mod isolation;
 mod outage;

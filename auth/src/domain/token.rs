@@ -24,6 +24,8 @@ pub(crate) enum TokenError {
     Signature,
     #[error("token expired")]
     Expired,
+    #[error("token not valid yet")]
+    NotYet,
     #[error("No credentials found for given 'iss'")]
     UnknownIssuer,
 }
@@ -34,6 +36,8 @@ pub(crate) struct Unverified {
     /// Name of the key that is said to have signed it.
     pub(crate) key: String,
     pub(crate) claims: Claims,
+    /// Before when it is no good, seconds since the epoch. We never write it; who does must mean it.
+    pub(crate) not_before: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -67,8 +71,9 @@ impl Unverified {
         if header.alg != ALGORITHM || header.crit.is_some() {
             return Err(TokenError::Algorithm);
         }
+        let not_before = claims.get("nbf").map(|time| time.as_i64().ok_or(TokenError::Claims)).transpose()?;
         let claims = Claims::deserialize(claims).map_err(|_| TokenError::Claims)?;
-        Ok(Self { key: header.kid.ok_or(TokenError::Signature)?, claims })
+        Ok(Self { key: header.kid.ok_or(TokenError::Signature)?, claims, not_before })
     }
 
     /// The claims, if `key` has signed `token`, which they were read from.
@@ -113,6 +118,8 @@ mod tests {
         no_issuer.as_object_mut().unwrap().remove("iss");
         let mut wrong_type = claims();
         wrong_type["userid"] = json!("1");
+        let mut sometime = claims();
+        sometime["nbf"] = json!("tomorrow");
         let cases = [
             (String::new(), TokenError::Unreadable),
             ("a.b".to_owned(), TokenError::Unreadable),
@@ -125,6 +132,7 @@ mod tests {
             (token(&good, &json!({})), TokenError::NoIssuer),
             (token(&good, &no_issuer), TokenError::NoIssuer),
             (token(&good, &wrong_type), TokenError::Claims),
+            (token(&good, &sometime), TokenError::Claims),
             (token(&json!({"alg": "none", "kid": "a"}), &claims()), TokenError::Algorithm),
             (token(&json!({"alg": "HS256", "kid": "a"}), &claims()), TokenError::Algorithm),
             (token(&json!({"alg": "rs256", "kid": "a"}), &claims()), TokenError::Algorithm),
