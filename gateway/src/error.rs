@@ -119,8 +119,9 @@ impl Refusal {
                 headers.insert(header::RETRY_AFTER, quota.reset_s.into());
                 quota.show(headers);
             }
-            // Where a broken request ends is anybody's guess, so nothing is read after it.
-            Self::Framing(_) | Self::Body(_) => {
+            // Where a broken request ends is anybody's guess, and what follows `CONNECT` may be meant for the tunnel that there
+            // is not, so nothing is read after them.
+            Self::Framing(_) | Self::Body(_) | Self::Method => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

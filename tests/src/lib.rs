@@ -10,6 +10,8 @@ pub mod api;
 pub mod command;
 pub mod endpoints;
 pub mod forger;
+pub mod listener;
+pub mod memory;
 pub mod mqtt;
 pub mod publisher;
 pub mod raw;

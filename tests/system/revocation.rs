@@ -1,46 +1,15 @@
 //! A user who is removed loses everything that was opened with a token, and whatever could still be opened.
 
-use std::{
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::json;
 use system_tests::{
     Stack,
     command::{node, run},
+    listener::Listener,
     stack::Kind,
 };
-use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
-};
-
-/// A client that is connected.
-struct Client {
-    name: String,
-    lines: Lines<BufReader<ChildStdout>>,
-    _process: Child,
-}
-
-impl Client {
-    async fn connect(mut command: Command) -> Self {
-        let name = format!("{:?}", command.as_std());
-        let mut process =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut client = Self { name, lines, _process: process };
-        client.hears(r#"{"connected":true}"#).await;
-        client
-    }
-
-    async fn hears(&mut self, expected: &str) {
-        let line = tokio::time::timeout(Duration::from_secs(20), self.lines.next_line()).await;
-        let line = line.ok().and_then(Result::ok).flatten();
-        assert_eq!(line.as_deref(), Some(expected), "{}", self.name);
-    }
-}
 
 async fn a_removed_user_is_out(kind: Kind) {
     const SOCKETIO: [(&str, &str); 4] =
@@ -56,7 +25,7 @@ async fn a_removed_user_is_out(kind: Kind) {
     };
     let mut clients = Vec::new();
     for (version, transport) in SOCKETIO {
-        let client = Client::connect(socketio(version, transport).await).await;
+        let client = Listener::connect(socketio(version, transport).await).await;
         clients.push((client, json!({ "disconnected": "io server disconnect" }).to_string()));
     }
     let websocket = async || {
@@ -65,7 +34,7 @@ async fn a_removed_user_is_out(kind: Kind) {
         command.args([stack.websocket_url(&path), "1".to_owned(), "60".to_owned()]);
         command
     };
-    let client = Client::connect(websocket().await).await;
+    let client = Listener::connect(websocket().await).await;
     clients.push((client, json!({ "closed": 4408, "reason": "Connection lifetime" }).to_string()));
     let mut kept = Vec::new();
     for (version, transport) in SOCKETIO {

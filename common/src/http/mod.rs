@@ -10,6 +10,7 @@ pub mod server;
 mod service;
 mod signature;
 mod threads;
+mod unread;
 
 pub use caller::{Caller, InternalKey};
 pub use json::JsonBody;

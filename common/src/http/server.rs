@@ -33,6 +33,7 @@ use super::{
     caller::{InternalKey, verify_caller},
     problem::{self, Problem, Shape},
     threads::Threads,
+    unread,
 };
 use crate::{
     backoff::Backoff,
@@ -47,7 +48,8 @@ use crate::{
 pub struct HttpSettings {
     /// Largest body, in bytes; more is answered 413.
     pub max_body_bytes: usize,
-    /// Longest time for an answer, in milliseconds; more is answered 503.
+    /// Longest time for an answer, in milliseconds; more is answered 503. A client that takes nothing of its answer for so long
+    /// is cut.
     pub request_timeout_ms: u64,
     /// Longest time that a client may take to send the head of a request, in milliseconds.
     pub header_timeout_ms: u64,
@@ -169,6 +171,7 @@ impl HttpServer {
                 continue;
             };
             let _ = stream.set_nodelay(true);
+            cut_when_deaf(&stream, self.settings.request_timeout_ms);
             // It leaves the runtime that has accepted it.
             let Ok(stream) = stream.into_std() else { continue };
             let (http, answer, stop) = (http.clone(), answer.clone(), shutdown.clone());
@@ -204,6 +207,15 @@ impl HttpServer {
             }
             _ => Ok(None),
         }
+    }
+}
+
+/// Has the kernel end a connection whose client takes nothing of what there is for it, or is not there any more: an answer that
+/// waits holds memory, and at the gateway a connection to a service. Whoever takes a little now and then is only slow.
+fn cut_when_deaf(stream: &TcpStream, after_ms: u64) {
+    let after_ms = u32::try_from(after_ms).unwrap_or(u32::MAX);
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, after_ms) {
+        debug!(%error, "a connection without a time-out for what is written");
     }
 }
 
@@ -283,6 +295,10 @@ impl Layers {
             // A body over the limit never reaches a handler; axum's own, lower limit is switched off.
             .layer(RequestBodyLimitLayer::new(settings.max_body_bytes))
             .layer(DefaultBodyLimit::disable())
+            // Outside of everything that may answer before it has read the body.
+            .layer(middleware::from_fn(move |request, next| {
+                unread::read_rest(settings.max_body_bytes, request, next)
+            }))
             // Outside of everything that may hang.
             .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, timeout))
             // A bug costs one request and not the connection.
