@@ -61,7 +61,7 @@ impl Api {
         let answer = api.post("/auth", json!({ "username": username, "passwd": password })).await;
         api.token =
             answer["jwt"].as_str().unwrap_or_else(|| panic!("no token for {username}: {answer}")).to_owned();
-        api.tenant = claims(&api.token)["service"].as_str().expect("a tenant").to_owned();
+        claims(&api.token)["service"].as_str().expect("a tenant").clone_into(&mut api.tenant);
         api
     }
 

@@ -37,6 +37,10 @@ async fn start(more: &[(&str, &str)]) -> Stack {
         ("TATAMI_GATEWAY__BODY_PAUSE_MS", SERVICE_MS),
         ("TATAMI_GATEWAY__KEEP_ALIVE_MS", HEAD_MS / 2),
         ("TATAMI_GATEWAY__MAX_CONNECTIONS_PER_ADDRESS", PLACES as u64),
+        // As many as the process may have files for, or all limits would be reduced by the same share.
+        ("TATAMI_HTTP__MAX_CONNECTIONS", 300),
+        ("TATAMI_IOT_AGENT_MQTT__MAX_CONNECTIONS", 100),
+        ("TATAMI_IOT_AGENT_MQTT__MAX_CONNECTIONS_PER_ADDRESS", 100),
     ];
     let numbers = numbers.map(|(key, value)| (key, value.to_string()));
     let mut settings: Vec<_> = numbers.iter().map(|(key, value)| (*key, value.as_str())).collect();
@@ -60,8 +64,9 @@ async fn honest(to: SocketAddr, api: &Api, until: impl Future<Output = ()>) -> D
     }
 }
 
-/// Writes `begin` and then `drop` again and again, until the server ends the connection. Returns what it said.
-async fn drip(mut stream: TcpStream, begin: String, drop: &'static str) -> String {
+/// Writes `begin` and then `drop` again and again, until the server ends the connection. Returns what it said, and when.
+async fn drip(mut stream: TcpStream, begin: String, drop: &'static str) -> (String, Duration) {
+    let started = Instant::now();
     let (mut reader, mut writer) = stream.split();
     let mut answer = Vec::new();
     let write = async {
@@ -77,7 +82,7 @@ async fn drip(mut stream: TcpStream, begin: String, drop: &'static str) -> Strin
         () = write => {}
         _ = reader.read_to_end(&mut answer) => {}
     }
-    String::from_utf8_lossy(&answer).into_owned()
+    (String::from_utf8_lossy(&answer).into_owned(), started.elapsed())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +125,8 @@ async fn slow_clients_are_not_waited_for() {
         }
         let all_over = async {
             while let Some(answer) = slow.join_next().await {
-                let answer = answer.unwrap();
+                let (answer, held) = answer.unwrap();
+                assert!(held.as_millis() > u128::from(time_ms / 2), "{attack}: no place for it: {held:?}");
                 assert!(expected.contains(&status_of(&answer)), "{attack}: {answer}");
             }
         };
@@ -141,7 +147,7 @@ async fn slow_clients_are_not_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_address_does_not_take_all_places() {
-    let stack = start(&[]).await;
+    let stack = start(&[("TATAMI_HTTP__HEADER_TIMEOUT_MS", "20000")]).await;
     let api = stack.new_tenant().await;
     let mut open = Vec::new();
     for _ in 0..PLACES * 4 {
@@ -154,6 +160,10 @@ async fn one_address_does_not_take_all_places() {
         closed += usize::from(matches!(end, Ok(Ok(0) | Err(_))));
     }
     assert_eq!(closed, PLACES * 3);
+    for stream in &mut open[..PLACES] {
+        let early = tokio::time::timeout(Duration::from_millis(1), stream.read(&mut [0; 1])).await;
+        assert!(early.is_err(), "one of the first {PLACES} was closed");
+    }
     assert!(api.get("/device").await["devices"].is_array(), "others have theirs");
 }
 
