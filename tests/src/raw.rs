@@ -1,6 +1,7 @@
 //! HTTP as attackers write it: nothing is corrected on the way.
 
 use std::{
+    fmt::Write,
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
@@ -44,6 +45,15 @@ pub async fn request(to: SocketAddr, method: &str, target: &str, headers: &str) 
 /// The status of an answer; 0 when it is none.
 pub fn status_of(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+}
+
+/// A text with every byte as a percent sign and two digits.
+pub fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut all, byte| {
+        // Writing to a text cannot fail.
+        let _ = write!(all, "%{byte:02x}");
+        all
+    })
 }
 
 /// Header lines with a token.

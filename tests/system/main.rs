@@ -1,6 +1,8 @@
 //! Whole flows, one file each.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     clippy::print_stdout,
     reason = "a test that cannot go on should stop, and the runner shows what it printed"
 )]

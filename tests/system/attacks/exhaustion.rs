@@ -181,7 +181,7 @@ async fn serve(listener: TcpListener, ends: tokio::sync::mpsc::UnboundedSender<I
                 let _ = stream.write_all(begin).await;
             }
             if head.contains("/slow/endless") {
-                while stream.write_all(&[b'x'; 65536]).await.is_ok() {}
+                while stream.write_all(&[b'x'; 8192]).await.is_ok() {}
                 let _ = ends.send(Instant::now());
             } else if length > 0 {
                 // Until the gateway gives up.

@@ -202,7 +202,7 @@ async fn no_path_and_no_query_makes_anything_fail() {
         let by = sender(&request, &world, &admin);
         let path = world.path(&request);
         for text in texts() {
-            let escaped: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let escaped = raw::escaped(&text);
             let mut targets = Vec::new();
             let segments: Vec<_> = request.door.path.split('/').zip(path.split('/')).collect();
             for place in (0..segments.len()).filter(|place| segments[*place].0.starts_with('{')) {

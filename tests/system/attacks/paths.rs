@@ -5,7 +5,7 @@
 
 use system_tests::{
     Stack,
-    raw::{bearer, request},
+    raw::{self, bearer, request},
     stack::Kind,
 };
 
@@ -17,14 +17,10 @@ fn spellings(path: &str) -> Vec<String> {
         path.split_once('?').map_or((path, String::new()), |(path, query)| (path, format!("?{query}")));
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
     let rest = &path[first.len() + 1..];
-    let escaped = |text: &str| {
-        text.bytes()
-            .map(|byte| if byte == b'/' { "/".to_owned() } else { format!("%{byte:02x}") })
-            .collect::<String>()
-    };
+    let escaped = path.split('/').map(raw::escaped).collect::<Vec<_>>().join("/");
     let mut all = vec![
-        escaped(path),
-        escaped(path).replace('%', "%25"),
+        escaped.clone(),
+        escaped.replace('%', "%25"),
         format!("/%{:02X}{}", path.as_bytes()[1], &path[2..]),
         format!("/{path}"),
         path.replace('/', "//"),
