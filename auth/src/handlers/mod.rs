@@ -4,6 +4,7 @@ mod actor;
 mod bearer;
 mod body;
 mod client;
+pub(crate) mod graphql;
 pub(crate) mod group;
 pub(crate) mod jwks;
 pub(crate) mod login;

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::storage::{GroupRepository, PermissionRepository, UserRepository};
 
-const UNKNOWN_GROUP: &str = "No group found with this name or ID";
+/// What dojot says when there is no such group to report about.
+pub(super) const UNKNOWN_GROUP: &str = "No group found with this name or ID";
 
 /// Permissions that a user has directly.
 pub(crate) async fn list_direct_permissions(
