@@ -6,6 +6,7 @@
 )]
 
 mod administration;
+mod dashboard;
 mod durability;
 mod isolation;
 mod outage;

@@ -90,9 +90,9 @@ impl LoginMutation {
         ctx: &Context<'_>,
         #[graphql(name = "username")] _username: Option<String>,
         passwd: Option<String>,
-    ) -> Result<Option<Login>> {
-        let authenticator: &Authenticator = ctx.data()?;
-        let (Username(username), Address(address)) = (ctx.data()?, ctx.data()?);
+    ) -> Option<Result<Login>> {
+        let authenticator: &Authenticator = ctx.data().ok()?;
+        let (Username(username), Address(address)) = (ctx.data().ok()?, ctx.data().ok()?);
         // Not the argument: it is the same name, and if it ever were not, this is the one that is counted.
         let credentials = read(&json!({ "username": username, "passwd": passwd }));
         let outcome = match credentials {
@@ -107,16 +107,16 @@ impl LoginMutation {
                     profile: claims.profile,
                     service: claims.service,
                 };
-                Ok(Some(Login { jwt, user }))
+                Some(Ok(Login { jwt, user }))
             }
             Err(problem) => match problem.status() {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                     ctx.insert_http_header(FAILURE_HEADER, FAILURE);
-                    Ok(None)
+                    None
                 }
-                StatusCode::BAD_REQUEST => Ok(None),
+                StatusCode::BAD_REQUEST => None,
                 // It says nothing about the password.
-                _ => Err(error(&problem)),
+                _ => Some(Err(error(&problem))),
             },
         }
     }
@@ -144,9 +144,8 @@ pub(crate) struct User {
 #[ComplexObject]
 impl User {
     /// What members of the group that the profile names may see and change.
-    async fn permissions(&self, ctx: &Context<'_>) -> Result<Option<Vec<PermissionResponse>>> {
-        let directory: &Directory = ctx.data()?;
-        let found = directory.of_profile(&self.profile).await.map_err(|problem| error(&problem))?;
-        Ok(Some(found))
+    async fn permissions(&self, ctx: &Context<'_>) -> Option<Result<Vec<PermissionResponse>>> {
+        let directory: &Directory = ctx.data().ok()?;
+        Some(directory.of_profile(&self.profile).await.map_err(|problem| error(&problem)))
     }
 }

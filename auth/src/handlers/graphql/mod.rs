@@ -131,7 +131,7 @@ where
     Ok((status, answer.http_headers, Json(body)).into_response())
 }
 
-/// What went wrong in a field.
+/// What went wrong in a field. A field is null then and leaves the others alone if it is an `Option<Result<_>>`.
 fn error(problem: &Problem) -> async_graphql::Error {
     use async_graphql::ErrorExtensions;
     let status = problem.status().as_u16();

@@ -218,10 +218,10 @@ impl PermissionsRootQuery {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Name or id of group")] group: Option<String>,
-    ) -> Result<Option<Vec<PermissionResponse>>> {
-        let (editor, actor): (&Editor, &Actor) = (ctx.data()?, ctx.data()?);
+    ) -> Option<Result<Vec<PermissionResponse>>> {
+        let (editor, actor): (&Editor, &Actor) = (ctx.data().ok()?, ctx.data().ok()?);
         let found = editor.list(actor, &group.unwrap_or_default()).await;
-        found.map(Some).map_err(|problem| error(&problem))
+        Some(found.map_err(|problem| error(&problem)))
     }
 }
 
@@ -237,10 +237,10 @@ impl PermissionsMutation {
         ctx: &Context<'_>,
         permissions: Option<Vec<Option<PermissionRequest>>>,
         #[graphql(desc = "Name or id of group")] group: Option<String>,
-    ) -> Result<Option<Vec<ChangeResponse>>> {
-        let (editor, actor): (&Editor, &Actor) = (ctx.data()?, ctx.data()?);
+    ) -> Option<Result<Vec<ChangeResponse>>> {
+        let (editor, actor): (&Editor, &Actor) = (ctx.data().ok()?, ctx.data().ok()?);
         let saved = editor.save(actor, &group.unwrap_or_default(), &pairs(permissions)).await;
-        saved.map(Some).map_err(|problem| error(&problem))
+        Some(saved.map_err(|problem| error(&problem)))
     }
 }
 
