@@ -7,6 +7,7 @@ mod client;
 pub(crate) mod graphql;
 pub(crate) mod group;
 pub(crate) mod jwks;
+mod listed;
 pub(crate) mod login;
 pub(crate) mod password;
 pub(crate) mod pdp;
