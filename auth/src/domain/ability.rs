@@ -26,12 +26,15 @@ pub(crate) struct Change {
 
 const VIEWER: &str = "viewer";
 const MODIFIER: &str = "modifier";
-const ANY: &[(&str, &str)] = &[("(.*)", MODIFIER)];
-const GET: &[(&str, &str)] = &[("GET", VIEWER)];
-const GET_AND_ANY: &[(&str, &str)] = &[("(.*)", MODIFIER), ("GET", VIEWER)];
+/// Methods and their actions.
+type Methods = &'static [(&'static str, &'static str)];
+
+const ANY: Methods = &[("(.*)", MODIFIER)];
+const GET: Methods = &[("GET", VIEWER)];
+const GET_AND_ANY: Methods = &[("(.*)", MODIFIER), ("GET", VIEWER)];
 
 /// Path, subject, and the actions of the methods.
-const SUBJECTS: [(&str, &str, &[(&str, &str)]); 13] = [
+const SUBJECTS: [(&str, &str, Methods); 13] = [
     ("/auth/user/(.*)", "user", GET_AND_ANY),
     ("/x509/v1/ca/(.*)", "ca", GET_AND_ANY),
     ("/x509/v1/certificates/(.*)", "ca-sign", GET_AND_ANY),

@@ -41,8 +41,8 @@ async fn save(stack: &Stack, caller: &Caller, group: &str, wanted: Value) -> (u1
 
 /// What saving says about each change, in no order.
 fn changes(answer: &Value) -> Vec<String> {
-    let rows = answer["data"]["permissions"].as_array().unwrap_or_else(|| panic!("{answer}"));
-    let text = |row: &Value, member: &str| row[member].as_str().unwrap_or_else(|| panic!("{row}")).to_owned();
+    let rows = answer["data"]["permissions"].as_array().expect("a list");
+    let text = |row: &Value, member: &str| row[member].as_str().expect("a text").to_owned();
     let mut changes: Vec<String> = rows
         .iter()
         .map(|row| {

@@ -256,11 +256,11 @@ mod tests {
 
     use super::*;
 
-    fn parse(query: &str, variables: Value) -> Result<GraphqlRequest, BadGraphql> {
+    fn parse(query: &str, variables: &Value) -> Result<GraphqlRequest, BadGraphql> {
         GraphqlRequest::parse(json!({ "query": query, "variables": variables }).to_string().as_bytes())
     }
 
-    fn login(query: &str, variables: Value) -> Option<String> {
+    fn login(query: &str, variables: &Value) -> Option<String> {
         parse(query, variables).unwrap().login()
     }
 
@@ -302,10 +302,10 @@ mod tests {
             ),
             (r#"mutation { login(username: "a") { login(username: "b") { jwt } } }"#, none(), None),
         ] {
-            assert_eq!(login(query, variables).as_deref(), expected, "{query}");
+            assert_eq!(login(query, &variables).as_deref(), expected, "{query}");
         }
-        assert!(parse("mutation { ... { login } }", none()).unwrap().asks_for_login());
-        assert!(!parse("{ none }", none()).unwrap().asks_for_login());
+        assert!(parse("mutation { ... { login } }", &none()).unwrap().asks_for_login());
+        assert!(!parse("{ none }", &none()).unwrap().asks_for_login());
     }
 
     #[test]
@@ -326,7 +326,7 @@ mod tests {
             assert_eq!(GraphqlRequest::parse(body.as_bytes()).unwrap_err(), expected, "{body}");
         }
         for query in ["{", "}", "{a", "mutation", "{ a(b: \"x) }", "\u{0}", "{ a(b: \"\\uD800\") }"] {
-            assert!(matches!(parse(query, Value::Null), Err(BadGraphql::Syntax(_))), "{query}");
+            assert!(matches!(parse(query, &Value::Null), Err(BadGraphql::Syntax(_))), "{query}");
         }
         for body in [
             r#"{"query": "{a}", "variables": null, "operationName": null}"#,
@@ -352,14 +352,14 @@ mod tests {
             format!("{{ a(b: \"\"\"x\"y\"\"\", c: {}", "[".repeat(5_000)),
             format!("{{ a(b: \"\\\\\", c: {}", "[".repeat(5_000)),
         ] {
-            assert_eq!(parse(&query, Value::Null).unwrap_err(), BadGraphql::TooLarge, "{query}");
+            assert_eq!(parse(&query, &Value::Null).unwrap_err(), BadGraphql::TooLarge, "{query}");
         }
-        assert!(parse(&many(MAX_FIELDS, "a "), Value::Null).is_ok());
+        assert!(parse(&many(MAX_FIELDS, "a "), &Value::Null).is_ok());
         // Texts are not looked into.
         let brackets = "[".repeat(100);
-        assert!(parse(&format!(r#"{{ a(b: "\"{brackets}") }} # {brackets}"#), Value::Null).is_ok());
-        assert!(parse(&format!(r#"{{ a(b: """\""" {brackets}""") }}"#), Value::Null).is_ok());
-        assert!(parse(&format!(r#"{{ a(b: "é{brackets}é") }}"#), Value::Null).is_ok());
+        assert!(parse(&format!(r#"{{ a(b: "\"{brackets}") }} # {brackets}"#), &Value::Null).is_ok());
+        assert!(parse(&format!(r#"{{ a(b: """\""" {brackets}""") }}"#), &Value::Null).is_ok());
+        assert!(parse(&format!(r#"{{ a(b: "é{brackets}é") }}"#), &Value::Null).is_ok());
     }
 
     #[test]
@@ -367,6 +367,6 @@ mod tests {
         let deep = format!("{{\"query\": {}", "[".repeat(100_000));
         assert_eq!(GraphqlRequest::parse(deep.as_bytes()).unwrap_err(), BadGraphql::Body);
         let deep = "[".repeat(100_000);
-        assert_eq!(parse("{a}", deep.into()).unwrap_err(), BadGraphql::Variables);
+        assert_eq!(parse("{a}", &deep.into()).unwrap_err(), BadGraphql::Variables);
     }
 }
