@@ -35,7 +35,10 @@ pub(crate) async fn run(options: &Issue) {
     };
     let tokens = measure(&stack, &api, options, "tokens", refresh).await;
     let signs = openssl_signs(options.seconds);
-    println!("openssl speed rsa2048, one core: {signs:.0} signatures/s; tokens to that: {:.2}", tokens / signs);
+    println!(
+        "openssl speed rsa2048, one core: {signs:.0} signatures/s; tokens to that: {:.2}",
+        tokens / signs
+    );
     // Keys cost the generator more than certificates cost the platform, so they are made before.
     let device = api.create_device().await;
     let requests: Arc<[Value]> = (0..options.connections).map(|_| signing_request(&device)).collect();
@@ -101,7 +104,8 @@ fn signing_request(device: &str) -> Value {
 
 /// RSA signatures a second of one core.
 fn openssl_signs(seconds: u64) -> f64 {
-    let output = Command::new("openssl").args(["speed", "-seconds", &seconds.to_string(), "rsa2048"]).output();
+    let output =
+        Command::new("openssl").args(["speed", "-seconds", &seconds.to_string(), "rsa2048"]).output();
     let text = String::from_utf8_lossy(&output.expect("openssl runs").stdout).into_owned();
     let line = text.lines().rev().find(|line| line.starts_with("rsa 2048"));
     let rate = line.and_then(|line| line.split_whitespace().rev().nth(1)?.parse().ok());
