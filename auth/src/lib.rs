@@ -32,6 +32,7 @@ use crate::{
     access::AccessCache,
     domain::password::Policy,
     first_start::FirstStart,
+    handlers::graphql::{self, LoginSchema, PermissionSchema},
     keys::KeyRing,
     mail::{Mailer, Post},
     passwords::Passwords,
@@ -62,6 +63,8 @@ struct AppState {
     policy: Arc<Policy>,
     post: Post,
     clock: Clock,
+    login_schema: LoginSchema,
+    permission_schema: PermissionSchema,
 }
 
 /// The service, bound and not serving yet.
@@ -126,6 +129,8 @@ impl Server {
             policy: Arc::new(policy),
             post,
             clock: clock.clone(),
+            login_schema: graphql::login_schema(),
+            permission_schema: graphql::permission_schema(),
         };
         let layers = Layers {
             service: SERVICE,

@@ -7,7 +7,8 @@ use axum::{
 
 use crate::{
     AppState,
-    handlers::{group, jwks, login, password, pdp, permission, relation, report, tenant, user},
+    handlers::{graphql, group, jwks, login, password, pdp, permission, relation, report, tenant, user},
+    storage::Relation,
 };
 
 pub(crate) fn router(state: AppState) -> Router {
@@ -19,6 +20,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .both("/password/update", post(password::update_password))
         .both("/password/reset/{user}", post(password::ask_for_password))
         .both("/password/resetlink", post(password::set_password))
+        .both("/graphql-auth", graphql::login())
         // Users, for callers whom the gateway has verified and permitted.
         .both("/user", get(user::list_users).post(user::create_user))
         .both("/user/{user}", get(user::get_user).put(user::update_user).delete(user::delete_user))
@@ -39,20 +41,16 @@ pub(crate) fn router(state: AppState) -> Router {
             "/pap/group/{group}",
             get(group::get_group).put(group::update_group).delete(group::delete_group),
         )
-        .both("/pap/usergroup/{user}/{group}", post(relation::join_group).delete(relation::leave_group))
-        .both(
-            "/pap/grouppermissions/{group}/{permission}",
-            post(relation::give_group_permission).delete(relation::take_group_permission),
-        )
-        .both(
-            "/pap/userpermissions/{user}/{permission}",
-            post(relation::give_user_permission).delete(relation::take_user_permission),
-        )
+        .both("/pap/usergroup/{user}/{group}", relation::methods(Relation::UserGroup))
+        .both("/pap/grouppermissions/{group}/{permission}", relation::methods(Relation::GroupPermission))
+        .both("/pap/userpermissions/{user}/{permission}", relation::methods(Relation::UserPermission))
         .both("/pap/user/{user}/directpermissions", get(report::list_direct_permissions))
         .both("/pap/user/{user}/allpermissions", get(report::list_all_permissions))
         .both("/pap/user/{user}/groups", get(report::list_groups_of_user))
         .both("/pap/group/{group}/permissions", get(report::list_permissions_of_group))
         .both("/pap/group/{group}/users", get(report::list_users_of_group))
+        // The same for dojot's dashboards.
+        .both("/graphql/permissions", graphql::permissions())
         // Between our own services.
         .both("/pdp", post(pdp::decide))
         .both("/admin/tenants", get(tenant::list_tenants))

@@ -37,6 +37,7 @@ mod auth {
 }
 
 pub mod caller;
+pub mod graphql;
 pub mod headers;
 pub mod message;
 mod naive;
@@ -49,8 +50,9 @@ pub mod token;
 pub type Check = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Check); 7] = [
+pub const TARGETS: [(&str, Check); 8] = [
     ("caller", caller::check),
+    ("graphql", graphql::check),
     ("headers", headers::check),
     ("message", message::check),
     ("path", path::check),

@@ -37,4 +37,4 @@ macro_rules! replay {
     };
 }
 
-replay!(caller headers message path permission route token);
+replay!(caller graphql headers message path permission route token);

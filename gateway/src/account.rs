@@ -6,6 +6,7 @@ use axum::{
     body::HttpBody,
     http::{HeaderMap, header},
 };
+use common::wire::graphql::GraphqlRequest;
 use serde_json::Value;
 
 use crate::{
@@ -30,18 +31,22 @@ pub(crate) async fn of<'a>(
                 headers.get(header::AUTHORIZATION).map(|value| String::from_utf8_lossy(value.as_bytes()));
             Ok(token.unwrap_or(Cow::Borrowed(path)))
         }
-        Account::Body => {
-            let is_too_large = |body: &Upload| body.size_hint().lower() > MAX_BODY_BYTES as u64;
-            // What says at once that it is no login is not waited for.
-            if !is_too_large(body) {
-                body.read_ahead(MAX_BODY_BYTES).await?;
-            }
-            if is_too_large(body) {
-                return Err(UploadError::TooLarge.into());
-            }
-            Ok(Cow::Owned(username(body.ahead())))
-        }
+        Account::Body => Ok(Cow::Owned(username(read_ahead(body).await?))),
+        Account::Graphql => Ok(Cow::Owned(graphql_username(read_ahead(body).await?))),
     }
+}
+
+/// The whole body, if it is as small as it has to be.
+async fn read_ahead(body: &mut Upload) -> Result<&[u8], Refusal> {
+    let is_too_large = |body: &Upload| body.size_hint().lower() > MAX_BODY_BYTES as u64;
+    // What says at once that it is no login is not waited for.
+    if !is_too_large(body) {
+        body.read_ahead(MAX_BODY_BYTES).await?;
+    }
+    if is_too_large(body) {
+        return Err(UploadError::TooLarge.into());
+    }
+    Ok(body.ahead())
 }
 
 /// As auth reads it: user names are in lower case there.
@@ -49,6 +54,11 @@ fn username(body: &[u8]) -> String {
     let document: Option<Value> = serde_json::from_slice(body).ok();
     let name = document.as_ref().and_then(|document| document.get("username")?.as_str());
     name.unwrap_or_default().to_lowercase()
+}
+
+/// As auth reads it, with the same function: nobody's is the login of which it cannot be said, and auth refuses that.
+fn graphql_username(body: &[u8]) -> String {
+    GraphqlRequest::parse(body).ok().and_then(|request| request.login()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -70,6 +80,23 @@ mod tests {
             ("{", ""),
         ] {
             assert_eq!(username(body.as_bytes()), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_login_by_graphql_is_somebodys() {
+        for (body, expected) in [
+            (r#"{"query": "mutation { login(username: \"Joe\", passwd: \"x\") { jwt } }"}"#, "joe"),
+            (
+                r#"{"query": "mutation($u: String) { login(username: $u) { jwt } }", "variables": {"u": "Joe"}}"#,
+                "joe",
+            ),
+            (r#"{"query": "{ none }", "username": "joe"}"#, ""),
+            (r#"{"username": "joe"}"#, ""),
+            ("[]", ""),
+            ("{", ""),
+        ] {
+            assert_eq!(graphql_username(body.as_bytes()), expected, "{body}");
         }
     }
 

@@ -312,7 +312,11 @@ fn limits_of(route: &Route) -> Vec<String> {
     let mut limits = Vec::new();
     if let Some(RateLimit { failures, .. }) = &route.rate_limit {
         let failures: Vec<_> = failures.iter().map(ToString::to_string).collect();
-        limits.push(format!("429 after too many answers {} (gateway.rate_limit)", failures.join(", ")));
+        let answers = match &failures[..] {
+            [] => "that the service calls failures".to_owned(),
+            failures => format!("{} or that the service calls failures", failures.join(", ")),
+        };
+        limits.push(format!("429 after too many answers {answers} (gateway.rate_limit)"));
     }
     if let Some(timeout) = route.timeout_ms {
         limits.push(format!("504 after {timeout} ms without an answer"));

@@ -15,7 +15,7 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode},
     response::Response,
 };
-use common::{clock::Clock, slots::network};
+use common::{clock::Clock, http::problem::FAILURE_HEADER, slots::network};
 use tokio::{
     sync::{Notify, Semaphore},
     time::Instant,
@@ -59,6 +59,8 @@ pub(crate) struct Attempt {
     limiter: Limiter,
     keys: [Key; 2],
     failures: Vec<u16>,
+    /// The service has said so, whatever the status is.
+    has_failed: bool,
     has_ended: bool,
 }
 
@@ -91,7 +93,8 @@ impl Limiter {
         address: IpAddr,
     ) -> Result<Attempt, Refusal> {
         let address = network(address);
-        let hash = |account| self.0.hasher.hash_one((&route.name, address, account));
+        let budget = limit.budget.as_ref().unwrap_or(&route.name);
+        let hash = |account| self.0.hasher.hash_one((budget, address, account));
         let keys = [Key::Account(hash(Some(account))), Key::Address(hash(None))];
         let deadline = Instant::now() + LONGEST_WAIT;
         let mut place = None;
@@ -102,7 +105,13 @@ impl Limiter {
             match self.try_begin(keys) {
                 (Room::Free, _) => {
                     let failures = limit.failures.clone();
-                    return Ok(Attempt { limiter: self.clone(), keys, failures, has_ended: false });
+                    return Ok(Attempt {
+                        limiter: self.clone(),
+                        keys,
+                        failures,
+                        has_failed: false,
+                        has_ended: false,
+                    });
                 }
                 (Room::None, quota) => return Err(Refusal::RateLimited(quota)),
                 (Room::Later, quota) => {
@@ -183,9 +192,14 @@ fn make_room(budgets: &mut HashMap<Key, Budget>, now_ms: i64) {
 }
 
 impl Attempt {
+    /// Listens to what only services say in their answers.
+    pub(crate) fn hear(&mut self, headers: &HeaderMap) {
+        self.has_failed |= headers.contains_key(FAILURE_HEADER);
+    }
+
     /// Counts the answer and tells the client what is left.
     pub(crate) fn end(mut self, response: &mut Response) {
-        let has_failed = self.failures.contains(&response.status().as_u16());
+        let has_failed = self.has_failed || self.failures.contains(&response.status().as_u16());
         if has_failed {
             metrics::counter!("gateway_counted_failures_total").increment(1);
         }

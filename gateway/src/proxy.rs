@@ -192,6 +192,9 @@ impl Gateway {
             preferred: if route.is_socketio { self.sessions.instance(&parts.uri) } else { None },
         };
         let answered = self.dispatcher.send(&permitted, body).await?;
+        if let Some(attempt) = &mut trace.attempt {
+            attempt.hear(answered.response.headers());
+        }
         let learns = route.is_socketio && answered.has_siblings && upgrade.is_none();
         let learner = if learns {
             self.sessions.learner(&parts.uri, &answered.response.body().instance().target.authority)

@@ -9,6 +9,7 @@
 
 mod administration;
 mod attacks;
+mod dashboard;
 mod durability;
 mod isolation;
 mod outage;

@@ -1,5 +1,6 @@
 //! Rules, without I/O.
 
+pub(crate) mod ability;
 pub(crate) mod bootstrap;
 pub(crate) mod decide;
 pub(crate) mod fields;

@@ -1,10 +1,10 @@
 //! Login.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Json,
-    extract::State,
+    extract::{FromRef, State},
     http::{HeaderMap, StatusCode, header},
 };
 use common::{clock::Clock, engine::sql::SqlError, http::Problem, wire::Claims};
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::{body::Document, client::ClientAddress, pdp};
 use crate::{
+    AppState,
     access::AccessCache,
     admission::Asker,
     config::Config,
@@ -23,41 +24,74 @@ use crate::{
     storage::{Credentials, UserRepository},
 };
 
+/// What it takes to log in.
+#[derive(Clone)]
+pub(crate) struct Authenticator {
+    users: UserRepository,
+    passwords: Passwords,
+    keys: KeyRing,
+    clock: Clock,
+    config: Arc<Config>,
+}
+
+impl FromRef<AppState> for Authenticator {
+    fn from_ref(state: &AppState) -> Self {
+        Self {
+            users: FromRef::from_ref(state),
+            passwords: FromRef::from_ref(state),
+            keys: FromRef::from_ref(state),
+            clock: FromRef::from_ref(state),
+            config: FromRef::from_ref(state),
+        }
+    }
+}
+
 /// Gives a token for a user name and a password (dojot-api.md 2.1).
 pub(crate) async fn log_in(
-    State(users): State<UserRepository>,
-    State(passwords): State<Passwords>,
-    State(keys): State<KeyRing>,
-    State(clock): State<Clock>,
-    State(config): State<Arc<Config>>,
+    State(authenticator): State<Authenticator>,
     ClientAddress(address): ClientAddress,
     Document(body): Document,
 ) -> Result<Json<Value>, Problem> {
     let (username, password) = read(&body)?;
-    let asker = Asker { address: Some(address), name: username.clone() };
-    // Here is the place for refusing an asker who has failed too often: nothing has cost anything yet.
-    let turn = passwords.turn(asker).await?;
-    let found = users.credentials(&username).await.map_err(database_down)?;
-    if found.as_ref().is_some_and(|user| user.password_hash.is_none()) {
-        return Err(refuse(StatusCode::UNAUTHORIZED, "This user is inactive"));
-    }
-    // An unknown user costs the same time as a wrong password.
-    let hash = found.as_ref().and_then(|user| user.password_hash.clone());
-    let verdict = turn.verify(password, hash.clone()).await?;
-    let Some(user) = found else { return Err(refuse(StatusCode::UNAUTHORIZED, "AuthenticationError")) };
-    match (verdict, hash) {
-        (Verdict::Wrong, _) => return Err(refuse(StatusCode::FORBIDDEN, "AuthorizationError")),
-        (Verdict::Outdated(better), Some(hash)) => {
-            if let Err(error) = users.improve_hash(user.id, &hash, &better).await {
-                tracing::warn!(%error, "a password keeps its old hash until the next login");
-            }
-        }
-        _ => {}
-    }
-    let groups = users.groups_of(user.id).await.map_err(database_down)?;
-    let token = keys.sign(&claims(user, groups, clock.now_s(), config.token_lifetime_s))?;
-    count("permitted");
+    let (token, _) = authenticator.log_in(address, username, password).await?;
     Ok(Json(json!({ "jwt": token })))
+}
+
+impl Authenticator {
+    /// A token and what it claims, for a user name in lower case and a password.
+    pub(super) async fn log_in(
+        &self,
+        address: IpAddr,
+        username: String,
+        password: SecretString,
+    ) -> Result<(String, Claims), Problem> {
+        let users = &self.users;
+        let asker = Asker { address: Some(address), name: username.clone() };
+        // Here is the place for refusing an asker who has failed too often: nothing has cost anything yet.
+        let turn = self.passwords.turn(asker).await?;
+        let found = users.credentials(&username).await.map_err(database_down)?;
+        if found.as_ref().is_some_and(|user| user.password_hash.is_none()) {
+            return Err(refuse(StatusCode::UNAUTHORIZED, "This user is inactive"));
+        }
+        // An unknown user costs the same time as a wrong password.
+        let hash = found.as_ref().and_then(|user| user.password_hash.clone());
+        let verdict = turn.verify(password, hash.clone()).await?;
+        let Some(user) = found else { return Err(refuse(StatusCode::UNAUTHORIZED, "AuthenticationError")) };
+        match (verdict, hash) {
+            (Verdict::Wrong, _) => return Err(refuse(StatusCode::FORBIDDEN, "AuthorizationError")),
+            (Verdict::Outdated(better), Some(hash)) => {
+                if let Err(error) = users.improve_hash(user.id, &hash, &better).await {
+                    tracing::warn!(%error, "a password keeps its old hash until the next login");
+                }
+            }
+            _ => {}
+        }
+        let groups = users.groups_of(user.id).await.map_err(database_down)?;
+        let claims = claims(user, groups, self.clock.now_s(), self.config.token_lifetime_s);
+        let token = self.keys.sign(&claims)?;
+        count("permitted");
+        Ok((token, claims))
+    }
 }
 
 /// Gives a new token for one that is still good, until the session that began with the login is over.
@@ -96,7 +130,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn read(body: &Value) -> Result<(String, SecretString), Problem> {
+/// User name, in lower case, and password of a login.
+pub(super) fn read(body: &Value) -> Result<(String, SecretString), Problem> {
     let username = match body.get("username") {
         None | Some(Value::Null) => return Err(Problem::bad_request("missing username")),
         // No user name has a NUL, and PostgreSQL does not take it.

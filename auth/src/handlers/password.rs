@@ -67,7 +67,7 @@ pub(crate) async fn update_password(
     let asker = asker(address, &secrets);
     let verdict = desk.passwords.turn(asker.clone()).await?.verify(old, secrets.current.clone()).await?;
     if verdict == Verdict::Wrong {
-        return Err(Problem::bad_request("Incorrect password"));
+        return Err(Problem::bad_request("Incorrect password").counted());
     }
     desk.replace(asker, &secrets, new, None, &request, || Problem::bad_request("Incorrect password")).await
 }

@@ -1,12 +1,11 @@
 //! Who is in which group, and who has which permission (dojot-api.md 2.5).
 
 use axum::{
-    Json,
-    extract::{Path, State},
+    extract::{FromRef, Path, State},
     http::StatusCode,
+    routing::{MethodRouter, post},
 };
 use common::http::Problem;
-use serde_json::Value;
 
 use super::{
     actor::Actor,
@@ -17,6 +16,7 @@ use super::{
     user::lookup as lookup_user,
 };
 use crate::{
+    AppState,
     access::AccessCache,
     domain::bootstrap::{ADMIN, ADMIN_GROUP_ID},
     storage::{
@@ -27,153 +27,120 @@ use crate::{
 
 const UNKNOWN_GROUP: &str = "No group found with this ID or name";
 
-/// Lets a user join a group. The user's tokens end.
-pub(crate) async fn join_group(
-    actor: Actor,
-    Path((user, group)): Path<(String, String)>,
-    State(users): State<UserRepository>,
-    State(groups): State<GroupRepository>,
-    State(relations): State<RelationRepository>,
-    State(access): State<AccessCache>,
-) -> Result<Json<Value>, Problem> {
-    let holder = lookup_user(&users, &actor, &user).await?.id;
-    let what = lookup_group(&groups, &group, UNKNOWN_GROUP).await?.id;
-    let _change = access.change(Some(holder));
-    let link = Link { relation: Relation::UserGroup, holder, what };
-    add(&relations, &actor, link, "User is already a member of the group", UNKNOWN).await
+/// What it takes to relate users, groups and permissions.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    users: UserRepository,
+    groups: GroupRepository,
+    permissions: PermissionRepository,
+    relations: RelationRepository,
+    access: AccessCache,
 }
 
-/// Takes a user out of a group. The user's tokens end.
-pub(crate) async fn leave_group(
-    actor: Actor,
-    Path((user, group)): Path<(String, String)>,
-    State(users): State<UserRepository>,
-    State(groups): State<GroupRepository>,
-    State(relations): State<RelationRepository>,
-    State(access): State<AccessCache>,
-) -> Result<Json<Value>, Problem> {
-    let user = lookup_user(&users, &actor, &user).await?;
-    let what = lookup_group(&groups, &group, UNKNOWN_GROUP).await?.id;
-    if user.username == ADMIN && what == ADMIN_GROUP_ID {
-        return Err(not_allowed("Can't remove the admin user from the admin group"));
+impl FromRef<AppState> for Desk {
+    fn from_ref(state: &AppState) -> Self {
+        Self {
+            users: FromRef::from_ref(state),
+            groups: FromRef::from_ref(state),
+            permissions: FromRef::from_ref(state),
+            relations: FromRef::from_ref(state),
+            access: FromRef::from_ref(state),
+        }
     }
-    let _change = access.change(Some(user.id));
-    let link = Link { relation: Relation::UserGroup, holder: user.id, what };
-    remove(&relations, &actor, link, "User is not a member of the group", UNKNOWN).await
 }
 
-/// Gives a permission to a user.
-pub(crate) async fn give_user_permission(
-    actor: Actor,
-    Path((user, permission)): Path<(String, String)>,
-    State(users): State<UserRepository>,
-    State(permissions): State<PermissionRepository>,
-    State(relations): State<RelationRepository>,
-    State(access): State<AccessCache>,
-) -> Result<Json<Value>, Problem> {
-    let holder = lookup_user(&users, &actor, &user).await?.id;
-    let what = lookup_permission(&permissions, &permission, UNKNOWN).await?.id;
-    let _change = access.change(Some(holder));
-    let link = Link { relation: Relation::UserPermission, holder, what };
-    add(&relations, &actor, link, "User already have this permission", UNKNOWN).await
+/// The methods of a relation's path, which names who has something and what it is: POST gives it, DELETE takes it away.
+pub(crate) fn methods(relation: Relation) -> MethodRouter<AppState> {
+    let change = |gives: bool| {
+        move |actor: Actor, Path((holder, what)): Path<(String, String)>, State(desk): State<Desk>| async move {
+            desk.change(&actor, relation, gives, &holder, &what).await.map(|()| done("ok"))
+        }
+    };
+    post(change(true)).delete(change(false))
 }
 
-/// Takes a permission from a user.
-pub(crate) async fn take_user_permission(
-    actor: Actor,
-    Path((user, permission)): Path<(String, String)>,
-    State(users): State<UserRepository>,
-    State(permissions): State<PermissionRepository>,
-    State(relations): State<RelationRepository>,
-    State(access): State<AccessCache>,
-) -> Result<Json<Value>, Problem> {
-    let holder = lookup_user(&users, &actor, &user).await?.id;
-    let what = lookup_permission(&permissions, &permission, UNKNOWN).await?.id;
-    let _change = access.change(Some(holder));
-    let link = Link { relation: Relation::UserPermission, holder, what };
-    remove(&relations, &actor, link, "User does not have this permission", UNKNOWN).await
-}
-
-/// Gives a permission to all members of a group.
-pub(crate) async fn give_group_permission(
-    actor: Actor,
-    Path((group, permission)): Path<(String, String)>,
-    State(groups): State<GroupRepository>,
-    State(permissions): State<PermissionRepository>,
-    State(relations): State<RelationRepository>,
-    State(access): State<AccessCache>,
-) -> Result<Json<Value>, Problem> {
-    let link = group_permission(&actor, &groups, &permissions, &group, &permission, UNKNOWN_OR_NAME).await?;
-    let _change = access.change(None);
-    add(&relations, &actor, link, "Group already have this permission", UNKNOWN_OR_NAME).await
-}
-
-/// Takes a permission from all members of a group.
-pub(crate) async fn take_group_permission(
-    actor: Actor,
-    Path((group, permission)): Path<(String, String)>,
-    State(groups): State<GroupRepository>,
-    State(permissions): State<PermissionRepository>,
-    State(relations): State<RelationRepository>,
-    State(access): State<AccessCache>,
-) -> Result<Json<Value>, Problem> {
-    let link = group_permission(&actor, &groups, &permissions, &group, &permission, UNKNOWN).await?;
-    let _change = access.change(None);
-    remove(&relations, &actor, link, "Group does not have this permission", UNKNOWN).await
-}
-
-async fn group_permission(
-    actor: &Actor,
-    groups: &GroupRepository,
-    permissions: &PermissionRepository,
-    group: &str,
-    permission: &str,
-    unknown_permission: &'static str,
-) -> Result<Link, Problem> {
-    if !actor.0.governs() {
-        return Err(Problem::forbidden());
+impl Desk {
+    /// Relates two things, or ends it. Both are as a path names them.
+    pub(super) async fn change(
+        &self,
+        actor: &Actor,
+        relation: Relation,
+        gives: bool,
+        holder: &str,
+        what: &str,
+    ) -> Result<(), Problem> {
+        // Only where something is given to a group, dojot mentions names.
+        let unknown = match (relation, gives) {
+            (Relation::GroupPermission, true) => UNKNOWN_OR_NAME,
+            _ => UNKNOWN,
+        };
+        let link = match relation {
+            Relation::UserGroup => self.membership(actor, gives, holder, what).await?,
+            Relation::UserPermission => {
+                let holder = lookup_user(&self.users, actor, holder).await?.id;
+                let what = lookup_permission(&self.permissions, what, unknown).await?.id;
+                Link { relation, holder, what }
+            }
+            Relation::GroupPermission => self.group_permission(actor, holder, what, unknown).await?,
+        };
+        let concerned = (relation != Relation::GroupPermission).then_some(link.holder);
+        let _change = self.access.change(concerned);
+        let changed = if gives {
+            self.relations.add(&actor.0, link).await
+        } else {
+            self.relations.remove(&actor.0, link).await
+        };
+        changed.map_err(|error| problem(error, relation, unknown))
     }
-    let holder = lookup_group(groups, group, UNKNOWN_GROUP).await?.id;
-    let what = lookup_permission(permissions, permission, unknown_permission).await?.id;
-    if holder == ADMIN_GROUP_ID {
-        // It has all permissions, and with another one its members could be locked out.
-        return Err(not_allowed("Can't edit admin group"));
+
+    async fn membership(&self, actor: &Actor, gives: bool, user: &str, group: &str) -> Result<Link, Problem> {
+        let user = lookup_user(&self.users, actor, user).await?;
+        let what = lookup_group(&self.groups, group, UNKNOWN_GROUP).await?.id;
+        if !gives && user.username == ADMIN && what == ADMIN_GROUP_ID {
+            return Err(not_allowed("Can't remove the admin user from the admin group"));
+        }
+        Ok(Link { relation: Relation::UserGroup, holder: user.id, what })
     }
-    Ok(Link { relation: Relation::GroupPermission, holder, what })
+
+    async fn group_permission(
+        &self,
+        actor: &Actor,
+        group: &str,
+        permission: &str,
+        unknown: &'static str,
+    ) -> Result<Link, Problem> {
+        if !actor.0.governs() {
+            return Err(Problem::forbidden());
+        }
+        let holder = lookup_group(&self.groups, group, UNKNOWN_GROUP).await?.id;
+        let what = lookup_permission(&self.permissions, permission, unknown).await?.id;
+        if holder == ADMIN_GROUP_ID {
+            // It has all permissions, and with another one its members could be locked out.
+            return Err(not_allowed("Can't edit admin group"));
+        }
+        Ok(Link { relation: Relation::GroupPermission, holder, what })
+    }
 }
 
-async fn add(
-    relations: &RelationRepository,
-    actor: &Actor,
-    link: Link,
-    already: &str,
-    unknown_permission: &'static str,
-) -> Result<Json<Value>, Problem> {
-    relations.add(&actor.0, link).await.map_err(|error| match error {
-        ChangeError::Already => Problem::new(StatusCode::CONFLICT, already),
-        other => problem(other, unknown_permission),
-    })?;
-    Ok(done("ok"))
-}
-
-async fn remove(
-    relations: &RelationRepository,
-    actor: &Actor,
-    link: Link,
-    not_so: &str,
-    unknown_permission: &'static str,
-) -> Result<Json<Value>, Problem> {
-    relations.remove(&actor.0, link).await.map_err(|error| match error {
-        ChangeError::NotSo => Problem::not_found(not_so),
-        other => problem(other, unknown_permission),
-    })?;
-    Ok(done("ok"))
-}
-
-fn problem(error: ChangeError, unknown_permission: &'static str) -> Problem {
-    changed(error, |thing| match thing {
-        Thing::User => "Unknown user id",
-        Thing::Group => UNKNOWN_GROUP,
-        Thing::Permission | Thing::Tenant => unknown_permission,
-    })
+fn problem(error: ChangeError, relation: Relation, unknown_permission: &'static str) -> Problem {
+    match error {
+        ChangeError::Already => Problem::new(
+            StatusCode::CONFLICT,
+            match relation {
+                Relation::UserGroup => "User is already a member of the group",
+                Relation::UserPermission => "User already have this permission",
+                Relation::GroupPermission => "Group already have this permission",
+            },
+        ),
+        ChangeError::NotSo => Problem::not_found(match relation {
+            Relation::UserGroup => "User is not a member of the group",
+            Relation::UserPermission => "User does not have this permission",
+            Relation::GroupPermission => "Group does not have this permission",
+        }),
+        other => changed(other, |thing| match thing {
+            Thing::User => "Unknown user id",
+            Thing::Group => UNKNOWN_GROUP,
+            Thing::Permission | Thing::Tenant => unknown_permission,
+        }),
+    }
 }

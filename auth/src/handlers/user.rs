@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{actor::Actor, body::Document, changed, done, tenant::wait_until_free};
+use super::{actor::Actor, body::Document, changed, done, listed::UserList, tenant::wait_until_free};
 use crate::{
     access::AccessCache,
     config::{Config, unless_empty},
@@ -23,7 +23,7 @@ use crate::{
     },
     mail::Post,
     passwords::Passwords,
-    storage::{ChangeError, TenantRepository, Thing, UserRepository},
+    storage::{ChangeError, Selection, TenantRepository, Thing, UserRepository},
 };
 
 /// A user as clients see it: every value is a text.
@@ -57,17 +57,16 @@ impl From<User> for UserOut {
 /// Lists users, all or those with a text in their user name.
 pub(crate) async fn list_users(
     actor: Actor,
-    Query(filters): Query<HashMap<String, String>>,
+    Query(mut filters): Query<HashMap<String, String>>,
     State(users): State<UserRepository>,
-) -> Result<Json<Value>, Problem> {
-    let username = filters.get("username").map(String::as_str).unwrap_or_default();
-    let found =
-        if username.contains('\0') { Vec::new() } else { users.list(&actor.0.scope, username).await? };
-    if found.is_empty() {
-        return Err(Problem::not_found("No results found with these filters"));
+) -> Result<UserList, Problem> {
+    let nobody = || Problem::not_found("No results found with these filters");
+    let username = filters.remove("username").unwrap_or_default();
+    if username.contains('\0') {
+        return Err(nobody());
     }
-    let found: Vec<UserOut> = found.into_iter().map(UserOut::from).collect();
-    Ok(Json(json!({ "users": found })))
+    let list = UserList::begin(users, actor.0.scope, Selection::Named(username)).await?;
+    if list.is_empty() { Err(nobody()) } else { Ok(list) }
 }
 
 /// Shows a user.

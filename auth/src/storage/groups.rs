@@ -7,11 +7,18 @@ use common::{
 use serde_json::{Value, json};
 use sqlx::{Row, any::AnyRow};
 
-use super::{ChangeError, Mandate, Rights, Thing, Tx, next_id, users::user};
+use super::{ChangeError, Mandate, Rights, Thing, Tx, next_id};
 use crate::domain::{
     group::{Group, Labels},
-    user::{Reference, Scope, User},
+    user::Reference,
 };
+
+/// The statement that reads groups, `g`; what follows says which.
+macro_rules! select {
+    ($which:literal) => {
+        concat!("SELECT g.id, g.name, g.description, g.created_ms, g.created_by FROM groups g ", $which)
+    };
+}
 
 /// Groups belong to the platform. Cheap to clone.
 #[derive(Clone)]
@@ -21,8 +28,6 @@ pub(crate) struct GroupRepository {
 
 impl GroupRepository {
     const MOST: i64 = 1000;
-    /// Members that one answer lists.
-    const MOST_LISTED: i64 = 10_000;
 
     pub(crate) fn new(rights: Rights) -> Self {
         Self { rights }
@@ -30,54 +35,29 @@ impl GroupRepository {
 
     /// Groups whose name contains a text, by name.
     pub(crate) async fn list(&self, name: &str) -> Result<Vec<Group>, SqlError> {
-        let rows = sqlx::query(
-            "SELECT id, name, description, created_ms, created_by FROM groups
-             WHERE $1 = '' OR REPLACE(name, $1, '') <> name ORDER BY name, id",
-        )
-        .bind(name)
-        .fetch_all(self.rights.sql.pool()?)
-        .await?;
+        let rows = sqlx::query(select!("WHERE $1 = '' OR REPLACE(name, $1, '') <> name ORDER BY name, id"))
+            .bind(name)
+            .fetch_all(self.rights.sql.pool()?)
+            .await?;
         rows.iter().map(group).collect()
     }
 
     /// Groups of a user, by name.
     pub(crate) async fn of_user(&self, user: i64) -> Result<Vec<Group>, SqlError> {
-        let rows = sqlx::query(
-            "SELECT g.id, g.name, g.description, g.created_ms, g.created_by FROM groups g
-             JOIN user_groups ug ON ug.group_id = g.id WHERE ug.user_id = $1 ORDER BY g.name, g.id",
-        )
+        let rows = sqlx::query(select!(
+            "JOIN user_groups ug ON ug.group_id = g.id WHERE ug.user_id = $1 ORDER BY g.name, g.id"
+        ))
         .bind(user)
         .fetch_all(self.rights.sql.pool()?)
         .await?;
         rows.iter().map(group).collect()
     }
 
-    /// Members of a group whom a caller sees, by name.
-    pub(crate) async fn members(&self, scope: &Scope, group: i64) -> Result<Vec<User>, SqlError> {
-        let rows = sqlx::query(
-            "SELECT u.id, u.username, u.name, u.tenant, u.email, u.profile, u.created_ms, u.created_by
-             FROM users u JOIN user_groups ug ON ug.user_id = u.id
-             WHERE ug.group_id = $1 AND ($2 = '' OR u.tenant = $2) ORDER BY u.name, u.id LIMIT $3",
-        )
-        .bind(group)
-        .bind(scope.filter())
-        .bind(Self::MOST_LISTED)
-        .fetch_all(self.rights.sql.pool()?)
-        .await?;
-        rows.iter().map(user).collect()
-    }
-
     /// The group that a path names.
     pub(crate) async fn find(&self, what: &Reference) -> Result<Option<Group>, SqlError> {
         let query = match what {
-            Reference::Id(id) => {
-                sqlx::query("SELECT id, name, description, created_ms, created_by FROM groups WHERE id = $1")
-                    .bind(*id)
-            }
-            Reference::Name(name) => sqlx::query(
-                "SELECT id, name, description, created_ms, created_by FROM groups WHERE name = $1",
-            )
-            .bind(name.clone()),
+            Reference::Id(id) => sqlx::query(select!("WHERE id = $1")).bind(*id),
+            Reference::Name(name) => sqlx::query(select!("WHERE name = $1")).bind(name.clone()),
         };
         query.fetch_optional(self.rights.sql.pool()?).await?.as_ref().map(group).transpose()
     }
@@ -138,10 +118,7 @@ async fn check_name(tx: &mut Tx, name: &str, except: i64) -> Result<(), ChangeEr
 }
 
 pub(super) async fn group_in(tx: &mut Tx, id: i64) -> Result<Group, ChangeError> {
-    let row = sqlx::query("SELECT id, name, description, created_ms, created_by FROM groups WHERE id = $1")
-        .bind(id)
-        .fetch_optional(&mut **tx)
-        .await?;
+    let row = sqlx::query(select!("WHERE id = $1")).bind(id).fetch_optional(&mut **tx).await?;
     Ok(group(&row.ok_or(ChangeError::Unknown(Thing::Group))?)?)
 }
 

@@ -25,7 +25,7 @@ pub(crate) use relations::{Link, Relation, RelationRepository};
 pub(crate) use rights::Rights;
 pub(crate) use tenant_changes::TenantChanges;
 pub(crate) use tenants::{Existing, Removal, TenantRepository};
-pub(crate) use users::{Credentials, UserRepository};
+pub(crate) use users::{Credentials, Selection, UserRepository};
 
 use common::{engine::sql::SqlError, wire::Tenant};
 use sqlx::{Any, Row, Transaction, any::AnyRow};

@@ -13,6 +13,17 @@ use crate::domain::{
     user::Reference,
 };
 
+/// The statement that reads permissions, `p`; what follows says which.
+macro_rules! select {
+    ($which:literal) => {
+        concat!(
+            "SELECT p.id, p.name, p.path, p.method, p.permission, p.type, p.created_ms, p.created_by
+             FROM permissions p ",
+            $which
+        )
+    };
+}
+
 /// Permissions belong to the platform. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct PermissionRepository {
@@ -28,11 +39,10 @@ impl PermissionRepository {
 
     /// Permissions that a filter lets through, by identifier.
     pub(crate) async fn list(&self, filter: &PermissionFilter) -> Result<Vec<Permission>, SqlError> {
-        let rows = sqlx::query(
-            "SELECT id, name, path, method, permission, type, created_ms, created_by FROM permissions
-             WHERE ($1 = '' OR REPLACE(path, $1, '') <> path) AND ($2 = '' OR REPLACE(method, $2, '') <> method)
-             AND ($3 = '' OR permission = $3) AND ($4 = '' OR type = $4) ORDER BY id",
-        )
+        let rows = sqlx::query(select!(
+            "WHERE ($1 = '' OR REPLACE(path, $1, '') <> path) AND ($2 = '' OR REPLACE(method, $2, '') <> method)
+             AND ($3 = '' OR permission = $3) AND ($4 = '' OR type = $4) ORDER BY id"
+        ))
         .bind(&filter.path)
         .bind(&filter.method)
         .bind(&filter.effect)
@@ -45,9 +55,9 @@ impl PermissionRepository {
     /// Permissions of a group, by identifier.
     pub(crate) async fn of_group(&self, group: i64) -> Result<Vec<Permission>, SqlError> {
         self.of(
-            "SELECT p.id, p.name, p.path, p.method, p.permission, p.type, p.created_ms, p.created_by
-             FROM permissions p JOIN group_permissions gp ON gp.permission_id = p.id
-             WHERE gp.group_id = $1 ORDER BY p.id",
+            select!(
+                "JOIN group_permissions gp ON gp.permission_id = p.id WHERE gp.group_id = $1 ORDER BY p.id"
+            ),
             group,
         )
         .await
@@ -56,9 +66,9 @@ impl PermissionRepository {
     /// Permissions that a user has directly, by identifier.
     pub(crate) async fn directly_of_user(&self, user: i64) -> Result<Vec<Permission>, SqlError> {
         self.of(
-            "SELECT p.id, p.name, p.path, p.method, p.permission, p.type, p.created_ms, p.created_by
-             FROM permissions p JOIN user_permissions up ON up.permission_id = p.id
-             WHERE up.user_id = $1 ORDER BY p.id",
+            select!(
+                "JOIN user_permissions up ON up.permission_id = p.id WHERE up.user_id = $1 ORDER BY p.id"
+            ),
             user,
         )
         .await
@@ -67,10 +77,11 @@ impl PermissionRepository {
     /// Permissions that a user has directly and through groups, each once, by identifier.
     pub(crate) async fn of_user(&self, user: i64) -> Result<Vec<Permission>, SqlError> {
         self.of(
-            "SELECT id, name, path, method, permission, type, created_ms, created_by FROM permissions
-             WHERE id IN (SELECT permission_id FROM user_permissions WHERE user_id = $1
-                 UNION SELECT gp.permission_id FROM user_groups ug
-                 JOIN group_permissions gp ON gp.group_id = ug.group_id WHERE ug.user_id = $1) ORDER BY id",
+            select!(
+                "WHERE p.id IN (SELECT permission_id FROM user_permissions WHERE user_id = $1
+                     UNION SELECT gp.permission_id FROM user_groups ug
+                     JOIN group_permissions gp ON gp.group_id = ug.group_id WHERE ug.user_id = $1) ORDER BY p.id"
+            ),
             user,
         )
         .await
@@ -84,16 +95,8 @@ impl PermissionRepository {
     /// The permission that a path names.
     pub(crate) async fn find(&self, what: &Reference) -> Result<Option<Permission>, SqlError> {
         let query = match what {
-            Reference::Id(id) => sqlx::query(
-                "SELECT id, name, path, method, permission, type, created_ms, created_by
-                 FROM permissions WHERE id = $1",
-            )
-            .bind(*id),
-            Reference::Name(name) => sqlx::query(
-                "SELECT id, name, path, method, permission, type, created_ms, created_by
-                 FROM permissions WHERE name = $1",
-            )
-            .bind(name.clone()),
+            Reference::Id(id) => sqlx::query(select!("WHERE id = $1")).bind(*id),
+            Reference::Name(name) => sqlx::query(select!("WHERE name = $1")).bind(name.clone()),
         };
         query.fetch_optional(self.rights.sql.pool()?).await?.as_ref().map(permission).transpose()
     }
@@ -157,13 +160,7 @@ impl PermissionRepository {
 }
 
 pub(super) async fn permission_in(tx: &mut Tx, id: i64) -> Result<Permission, ChangeError> {
-    let row = sqlx::query(
-        "SELECT id, name, path, method, permission, type, created_ms, created_by
-         FROM permissions WHERE id = $1",
-    )
-    .bind(id)
-    .fetch_optional(&mut **tx)
-    .await?;
+    let row = sqlx::query(select!("WHERE id = $1")).bind(id).fetch_optional(&mut **tx).await?;
     Ok(permission(&row.ok_or(ChangeError::Unknown(Thing::Permission))?)?)
 }
 

@@ -34,6 +34,25 @@ pub(crate) struct Credentials {
     pub(crate) password_hash: Option<String>,
 }
 
+/// The statement that reads users, `u`; what follows says which.
+macro_rules! select {
+    ($which:literal) => {
+        concat!(
+            "SELECT u.id, u.username, u.name, u.tenant, u.email, u.profile, u.created_ms, u.created_by FROM users u ",
+            $which
+        )
+    };
+}
+
+/// Which users a list has, of those whom the caller sees.
+#[derive(Debug, Clone)]
+pub(crate) enum Selection {
+    /// Those with a text in their user name; all when it is empty.
+    Named(String),
+    /// The members of a group.
+    Members(i64),
+}
+
 #[derive(Clone)]
 pub(crate) struct UserRepository {
     sql: Sql,
@@ -43,38 +62,45 @@ pub(crate) struct UserRepository {
 }
 
 impl UserRepository {
+    /// Users that are read at a time.
+    pub(crate) const PAGE: usize = 1000;
+
     pub(crate) fn new(sql: Sql, outbox: Outbox, tenants: TenantRepository, clock: Clock) -> Self {
         Self { sql, outbox, tenants, clock }
     }
 
-    /// Users whose user name contains a text, by name.
-    pub(crate) async fn list(&self, scope: &Scope, username: &str) -> Result<Vec<User>, SqlError> {
+    /// At most [`Self::PAGE`] users by name, those that come after one, or the first.
+    pub(crate) async fn page(
+        &self,
+        scope: &Scope,
+        selection: &Selection,
+        after: Option<&User>,
+    ) -> Result<Vec<User>, SqlError> {
         // REPLACE finds a text literally and case-sensitively in both engines, which LIKE does not.
-        let rows = sqlx::query(
-            "SELECT id, username, name, tenant, email, profile, created_ms, created_by FROM users
-             WHERE ($1 = '' OR tenant = $1) AND ($2 = '' OR REPLACE(username, $2, '') <> username)
-             ORDER BY name, id",
-        )
-        .bind(scope.filter())
-        .bind(username)
-        .fetch_all(self.sql.pool()?)
-        .await?;
-        rows.iter().map(user).collect()
+        let query = match selection {
+            Selection::Named(text) => sqlx::query(select!(
+                "WHERE ($2 = '' OR REPLACE(u.username, $2, '') <> u.username) AND ($1 = '' OR u.tenant = $1)
+                 AND (u.name, u.id) > ($3, $4) ORDER BY u.name, u.id LIMIT $5"
+            ))
+            .bind(scope.filter().to_owned())
+            .bind(text.clone()),
+            Selection::Members(group) => sqlx::query(select!(
+                "JOIN user_groups ug ON ug.user_id = u.id WHERE ug.group_id = $2 AND ($1 = '' OR u.tenant = $1)
+                 AND (u.name, u.id) > ($3, $4) ORDER BY u.name, u.id LIMIT $5"
+            ))
+            .bind(scope.filter().to_owned())
+            .bind(*group),
+        };
+        let (name, id) = after.map_or((String::new(), 0), |user| (user.name.clone(), user.id));
+        let query = query.bind(name).bind(id).bind(Self::PAGE as i64);
+        query.fetch_all(self.sql.pool()?).await?.iter().map(user).collect()
     }
 
     /// The user that a path names.
     pub(crate) async fn find(&self, scope: &Scope, who: &Reference) -> Result<Option<User>, SqlError> {
         let query = match who {
-            Reference::Id(id) => sqlx::query(
-                "SELECT id, username, name, tenant, email, profile, created_ms, created_by
-                 FROM users WHERE id = $1",
-            )
-            .bind(*id),
-            Reference::Name(name) => sqlx::query(
-                "SELECT id, username, name, tenant, email, profile, created_ms, created_by
-                 FROM users WHERE username = $1",
-            )
-            .bind(name.clone()),
+            Reference::Id(id) => sqlx::query(select!("WHERE id = $1")).bind(*id),
+            Reference::Name(name) => sqlx::query(select!("WHERE username = $1")).bind(name.clone()),
         };
         let found = query.fetch_optional(self.sql.pool()?).await?.as_ref().map(user).transpose()?;
         Ok(found.filter(|user| scope.includes(&user.tenant)))

@@ -8,6 +8,7 @@
 
 mod first_start;
 mod flood;
+mod graphql;
 mod groups;
 mod login;
 mod mailbox;

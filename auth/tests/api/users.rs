@@ -316,3 +316,30 @@ async fn who_was_removed_or_moved_changes_nothing_with_a_request_that_was_on_its
         stack.end().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_lists_have_everybody_once() {
+    const MANY: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)
+        INSERT INTO users (id, username, name, tenant, email, profile, credential_key, created_ms, created_by)
+        SELECT 1000 + i, 'many_' || CAST(i AS TEXT), CASE i % 3 WHEN 0 THEN 'Same' WHEN 1 THEN 'same' ELSE 'Ähnlich ' || CAST(i AS TEXT) END,
+            'crowd', CAST(i AS TEXT) || '@example.com', 'user', CAST(i AS TEXT), 0, 1 FROM n RETURNING username";
+    const MEMBERS: &str = "INSERT INTO user_groups (user_id, group_id)
+        SELECT id, 2 FROM users WHERE id > 1000 AND id <= 3000 RETURNING CAST(user_id AS TEXT)";
+    for stack in Stack::both(&config()).await {
+        assert_eq!((stack.rows(MANY).await.len(), stack.rows(MEMBERS).await.len()), (2500, 2000));
+        let ids = async |path: &str| {
+            let (status, listed) = stack.get(path, &admin()).await;
+            assert_eq!(status, 200, "{path}");
+            let listed = listed["users"].as_array().unwrap_or_else(|| panic!("{listed}")).iter();
+            let mut ids: Vec<i64> =
+                listed.map(|user| user["id"].as_str().unwrap().parse().unwrap()).collect();
+            ids.sort_unstable();
+            ids
+        };
+        assert_eq!(ids("/user?username=many_").await, (1001..=3500).collect::<Vec<_>>());
+        assert_eq!(ids("/user?username=many_25").await.len(), 12);
+        // As many as two pages have.
+        assert_eq!(ids("/pap/group/user/users").await, (1001..=3000).collect::<Vec<_>>());
+        stack.end().await;
+    }
+}

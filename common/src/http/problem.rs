@@ -4,7 +4,7 @@ use axum::{
     Json,
     body::Body,
     extract::Request,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -42,6 +42,12 @@ enum Text {
     Body(Value),
 }
 
+/// Name of the answer's header by which a service tells the gateway that somebody tried something and failed, such as a login, where
+/// the status does not say it. It never leaves the platform.
+pub const FAILURE_HEADER: HeaderName = HeaderName::from_static("x-tatami-failure");
+/// Its value.
+pub const FAILURE: HeaderValue = HeaderValue::from_static("1");
+
 /// An error answer.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -51,23 +57,31 @@ pub struct Problem {
     detail: Option<Box<Value>>,
     /// When to try again, in seconds.
     retry_after_s: Option<u32>,
+    /// The gateway shall count it, whatever the status.
+    is_failure: bool,
 }
 
 impl Problem {
     /// An error with a text, or with a list of texts.
     pub fn new(status: StatusCode, message: impl Into<Value>) -> Self {
-        Self { status, text: Text::Message(message.into()), detail: None, retry_after_s: None }
+        Self {
+            status,
+            text: Text::Message(message.into()),
+            detail: None,
+            retry_after_s: None,
+            is_failure: false,
+        }
     }
 
     /// An error with a title, for [`Shape::TitleDescription`].
     pub fn titled(status: StatusCode, title: impl Into<String>, description: impl Into<String>) -> Self {
         let text = Text::Titled { title: title.into(), description: description.into() };
-        Self { status, text, detail: None, retry_after_s: None }
+        Self { status, text, detail: None, retry_after_s: None, is_failure: false }
     }
 
     /// An error whose whole body the contract gives.
     pub fn with_body(status: StatusCode, body: Value) -> Self {
-        Self { status, text: Text::Body(body), detail: None, retry_after_s: None }
+        Self { status, text: Text::Body(body), detail: None, retry_after_s: None, is_failure: false }
     }
 
     /// Adds the `detail` of [`Shape::Error`].
@@ -84,6 +98,13 @@ impl Problem {
         self
     }
 
+    /// Lets the gateway count it as a failure, whatever the status is ([`FAILURE_HEADER`]).
+    #[must_use]
+    pub fn counted(mut self) -> Self {
+        self.is_failure = true;
+        self
+    }
+
     /// 400 with a text.
     pub fn bad_request(message: impl Into<Value>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
@@ -96,12 +117,24 @@ impl Problem {
 
     /// 401: the request has no token.
     pub(crate) fn missing_token() -> Self {
-        Self { status: StatusCode::UNAUTHORIZED, text: Text::MissingToken, detail: None, retry_after_s: None }
+        Self {
+            status: StatusCode::UNAUTHORIZED,
+            text: Text::MissingToken,
+            detail: None,
+            retry_after_s: None,
+            is_failure: false,
+        }
     }
 
     /// 401: the request has a token that is not good.
     pub fn invalid_token() -> Self {
-        Self { status: StatusCode::UNAUTHORIZED, text: Text::InvalidToken, detail: None, retry_after_s: None }
+        Self {
+            status: StatusCode::UNAUTHORIZED,
+            text: Text::InvalidToken,
+            detail: None,
+            retry_after_s: None,
+            is_failure: false,
+        }
     }
 
     /// 403 without a reason.
@@ -123,6 +156,12 @@ impl Problem {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// What is wrong, for answers that have a place of their own for it.
+    pub fn message(&self) -> String {
+        let body = self.clone().body(Shape::Message, None);
+        body.get("message").and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
     fn body(self, shape: Shape, request_id: Option<&str>) -> Value {
@@ -177,10 +216,13 @@ impl Problem {
 
     /// The answer in a given shape, for code that is not behind [`render`].
     pub fn into_response_as(self, shape: Shape, request_id: Option<&str>) -> Response {
-        let (status, retry_after_s) = (self.status, self.retry_after_s);
+        let (status, retry_after_s, is_failure) = (self.status, self.retry_after_s, self.is_failure);
         let mut response = (status, Json(self.body(shape, request_id))).into_response();
         if let Some(seconds) = retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if is_failure {
+            response.headers_mut().insert(FAILURE_HEADER, FAILURE);
         }
         if status == StatusCode::UNAUTHORIZED && shape == Shape::TitleDescription {
             let challenge = HeaderValue::from_static("Token type=\"JWT\"");

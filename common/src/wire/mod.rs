@@ -4,6 +4,7 @@ pub mod claims;
 pub mod date;
 pub mod device_id;
 pub mod event;
+pub mod graphql;
 pub mod header;
 pub mod subject;
 pub mod tenant;

@@ -74,8 +74,11 @@ pub(crate) enum Access {
 pub(crate) struct RateLimit {
     /// Where the account is.
     pub(crate) account: Account,
-    /// Statuses that are failures.
+    /// Statuses that are failures. Others are when the service says so.
     pub(crate) failures: Vec<u16>,
+    /// Name of the budgets that it takes from, for routes that are ways to the same; by default it has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) budget: Option<String>,
 }
 
 /// Where a request says whose account it is about.
@@ -84,6 +87,8 @@ pub(crate) struct RateLimit {
 pub(crate) enum Account {
     /// Member `username` of its JSON body, which has to be small.
     Body,
+    /// The user name of the login in the GraphQL document of its body, which has to be small.
+    Graphql,
     /// Its token, else its path.
     Caller,
 }
@@ -242,6 +247,10 @@ mod tests {
             ("POST", "/auth/", "auth-login public /"),
             ("POST", "/auth/password/reset/joe", "auth-password public /password/reset/joe"),
             ("GET", "/auth/.well-known/jwks.json", "auth-keys public /.well-known/jwks.json"),
+            ("POST", "/graphql-auth", "graphql-auth public /graphql-auth"),
+            ("POST", "/graphql-auth/", "graphql-auth public /graphql-auth/"),
+            ("POST", "/graphql/permissions", "graphql-permissions protected /graphql/permissions"),
+            ("GET", "/graphql/permissions/", "graphql-permissions protected /graphql/permissions/"),
             ("GET", "/auth/user", "auth-user protected /user"),
             ("GET", "/auth/user/", "auth-user protected /user/"),
             ("DELETE", "/auth/user/7", "auth-user protected /user/7"),
@@ -280,6 +289,10 @@ mod tests {
             ("GET", "/auth/passwords"),
             ("GET", "/auth/.well-known/other"),
             ("GET", "/authx"),
+            ("POST", "/auth/graphql-auth"),
+            ("POST", "/auth/graphql/permissions"),
+            ("POST", "/graphql-authx"),
+            ("POST", "/graphql-auth/x"),
             ("GET", "/topic/device-data"),
             ("GET", "/devices"),
             ("GET", "/device-secrets"),
@@ -304,6 +317,9 @@ mod tests {
             ("POST", "/stream/socketio"),
             ("GET", "/stream/socketio/x"),
             ("GET", "/flows/x"),
+            ("POST", "/graphql"),
+            ("POST", "/graphql/permissionsx"),
+            ("POST", "/graphql/permissions/x"),
         ] {
             assert_eq!(lookup(method, path), "none protected", "{method} {path}");
         }

@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::{
     path,
-    route::{Access, Others, RateLimit, Route, RouteTable, Target, is_under},
+    route::{Access, Account, Others, RateLimit, Route, RouteTable, Target, is_under},
 };
 
 /// The table that is part of the program.
@@ -160,7 +160,8 @@ impl RouteTable {
         if let Some(limit) = &entry.rate_limit {
             ensure!(!matches!(target, Target::Answer(..)), "a fixed answer has no failures to limit");
             ensure!(
-                !limit.failures.is_empty() && limit.failures.iter().all(|status| (400..500).contains(status)),
+                (!limit.failures.is_empty() || limit.account == Account::Graphql)
+                    && limit.failures.iter().all(|status| (400..500).contains(status)),
                 "rate_limit.failures must name statuses from 400 to 499"
             );
         }

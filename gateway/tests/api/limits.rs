@@ -135,6 +135,47 @@ async fn odd_logins_are_counted_too_and_large_ones_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn logins_by_graphql_have_the_same_budget() {
+    let graphql = async |stack: &Stack, query: &str, user: &str, password: &str| {
+        let body =
+            serde_json::json!({ "query": query, "variables": { "u": user, "p": password } }).to_string();
+        let head =
+            "POST /graphql-auth/ HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Type: application/json";
+        let length = body.len();
+        stack.raw(format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}")).await.to_lowercase()
+    };
+    const LOGIN: &str = "mutation($u: String, $p: String) { login(username: $u, passwd: $p) { jwt } }";
+    for stack in Stack::both_with(&limited(3, 100)).await {
+        for left in ["2", "1"] {
+            let answer = graphql(&stack, LOGIN, "Joe", "wrong").await;
+            assert_eq!(status_of(&answer), 200, "{answer}");
+            assert!(answer.ends_with(r#"{"data":{"login":null}}"#), "{answer}");
+            assert!(answer.contains(&format!("\r\nratelimit-remaining: {left}\r\n")), "{answer}");
+            assert!(!answer.contains("x-tatami-"), "what services tell the gateway stays here: {answer}");
+            // Somebody else, and nobody.
+            assert_eq!(status_of(&graphql(&stack, LOGIN, "ann", "right").await), 200);
+            assert_eq!(status_of(&graphql(&stack, "{ none }", "joe", "right").await), 200);
+        }
+        assert_eq!(status_of(&log_in(&stack, "joe", "wrong", "").await), 403, "one is left");
+        let seen = stack.fake.seen().len();
+        for user in ["joe", "JOE"] {
+            let answer = graphql(&stack, LOGIN, user, "right").await;
+            assert_eq!(status_of(&answer), 429, "{answer}");
+            assert_eq!(status_of(&log_in(&stack, user, "right", "").await), 429);
+        }
+        let written = r#"mutation { login(username: "joe", passwd: "right") { jwt } }"#;
+        assert_eq!(
+            status_of(&graphql(&stack, written, "ann", "right").await),
+            429,
+            "variables do not hide it"
+        );
+        assert_eq!(stack.fake.seen().len(), seen, "auth is not asked");
+        assert_eq!(status_of(&graphql(&stack, LOGIN, "ann", "right").await), 200);
+        assert_eq!(status_of(&graphql(&stack, LOGIN, "ann", &"x".repeat(20_000)).await), 413);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn passwords_are_counted_by_token() {
     for stack in Stack::both_with(&limited(2, 100)).await {
         let update = async |token: &str, password: &str| {

@@ -25,6 +25,7 @@ use common::{
         Caller,
         caller::{CALLER_HEADER, CallerKind},
         client::Service,
+        problem::{FAILURE, FAILURE_HEADER},
         server::HttpServer,
     },
     shutdown::Shutdown,
@@ -401,8 +402,12 @@ async fn remember(State((fake, service)): State<FakeService>, request: Request) 
     let answer = json!({ "target": target, "length": body.len() });
     // A login with the password `wrong`.
     let is_refused = service == Service::Auth && body.windows(7).any(|part| part == b"\"wrong\"");
+    let is_graphql = target.starts_with("/graphql");
     let seen = Seen { service, method: parts.method, target, headers: parts.headers, caller, body };
     fake.0.seen.lock().unwrap().push(seen);
+    if is_refused && is_graphql {
+        return ([(FAILURE_HEADER, FAILURE)], Json(json!({ "data": { "login": null } }))).into_response();
+    }
     if is_refused {
         return (StatusCode::FORBIDDEN, Json(json!({ "message": "AuthorizationError" }))).into_response();
     }
