@@ -79,7 +79,9 @@ pub(crate) fn fit(settings: &mut Settings, runs: Runs, open_files: usize) {
         return;
     }
     let reduce_to = |reduced: usize, setting: &'static str, value: &mut usize| {
-        let reduced = reduced.min(*value);
+        if *value <= reduced {
+            return;
+        }
         warn!(
             setting,
             wanted = *value,
@@ -102,13 +104,19 @@ pub(crate) fn fit(settings: &mut Settings, runs: Runs, open_files: usize) {
     if runs.per_request() > 0 {
         reduce("http.max_connections", &mut settings.http.max_connections);
     }
+    // One address has a quarter of what there is, and not less than the operator wants because others have less.
+    let quarter = |all: usize| (all / 4).max(1);
     if runs.per_idle() > 0 {
-        reduce("gateway.max_connections_per_address", &mut settings.gateway.max_connections_per_address);
+        let most = quarter(settings.http.max_connections);
+        let per_address = &mut settings.gateway.max_connections_per_address;
+        reduce_to(most, "gateway.max_connections_per_address", per_address);
     }
     if runs.has_agent() {
         let agent = &mut settings.iot_agent_mqtt;
         reduce("iot_agent_mqtt.max_connections", &mut agent.max_connections);
-        reduce("iot_agent_mqtt.max_connections_per_address", &mut agent.max_connections_per_address);
+        let most = quarter(agent.max_connections);
+        let per_address = &mut agent.max_connections_per_address;
+        reduce_to(most, "iot_agent_mqtt.max_connections_per_address", per_address);
     }
 }
 

@@ -48,39 +48,28 @@ impl Api {
         Self { base: format!("http://{gateway}"), ..self.clone() }
     }
 
-<<<<<<< HEAD
     /// The same user, who shows another token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
         Self { token: token.to_owned(), ..self.clone() }
-=======
+    }
+
     /// Somebody who got a token in another way than by [`Api::login`].
-    pub fn with_token(stack: &Stack, username: &str, token: &str) -> Self {
+    pub fn holding(stack: &Stack, username: &str, token: &str) -> Self {
         Self {
             username: username.to_owned(),
-            tenant: claim(token, "service"),
+            tenant: claims(token)["service"].as_str().expect("a tenant").to_owned(),
             token: token.to_owned(),
             ..Self::nobody(stack)
         }
->>>>>>> h-g
     }
 
     /// Logs a user in.
     pub async fn login(stack: &Stack, username: &str, password: &str) -> Self {
-<<<<<<< HEAD
-        let mut api = Self::nobody(stack);
-        username.clone_into(&mut api.username);
-        let answer = api.post("/auth", json!({ "username": username, "passwd": password })).await;
-        api.token =
-            answer["jwt"].as_str().unwrap_or_else(|| panic!("no token for {username}: {answer}")).to_owned();
-        claims(&api.token)["service"].as_str().expect("a tenant").clone_into(&mut api.tenant);
-        api
-=======
         let credentials = json!({ "username": username, "passwd": password });
         let answer = Self::nobody(stack).post("/auth", credentials).await;
         let token = answer["jwt"].as_str().unwrap_or_else(|| panic!("no token for {username}: {answer}"));
-        Self::with_token(stack, username, token)
->>>>>>> h-g
+        Self::holding(stack, username, token)
     }
 
     /// Creates a tenant by creating its first user, and logs that user in.

@@ -22,7 +22,7 @@ async fn logged_in(stack: &Stack, username: &str, password: &str) -> Api {
     let (status, answer) = log_in(stack, username, password).await;
     let login = &answer["data"]["login"];
     assert_eq!((status, login["user"]["username"].as_str()), (StatusCode::OK, Some(username)), "{answer}");
-    Api::with_token(stack, username, login["jwt"].as_str().unwrap())
+    Api::holding(stack, username, login["jwt"].as_str().unwrap())
 }
 
 /// What the dashboard's page for groups reads and saves.
