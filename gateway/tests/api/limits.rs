@@ -136,6 +136,7 @@ async fn odd_logins_are_counted_too_and_large_ones_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_by_graphql_have_the_same_budget() {
+    const LOGIN: &str = "mutation($u: String, $p: String) { login(username: $u, passwd: $p) { jwt } }";
     let graphql = async |stack: &Stack, query: &str, user: &str, password: &str| {
         let body =
             serde_json::json!({ "query": query, "variables": { "u": user, "p": password } }).to_string();
@@ -144,7 +145,6 @@ async fn logins_by_graphql_have_the_same_budget() {
         let length = body.len();
         stack.raw(format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}")).await.to_lowercase()
     };
-    const LOGIN: &str = "mutation($u: String, $p: String) { login(username: $u, passwd: $p) { jwt } }";
     for stack in Stack::both_with(&limited(3, 100)).await {
         for left in ["2", "1"] {
             let answer = graphql(&stack, LOGIN, "Joe", "wrong").await;
