@@ -70,8 +70,9 @@ impl Shutdown {
         Self { token: self.token.child_token(), tracker: TaskTracker::new() }
     }
 
-    /// Completes when [`Shutdown::drain`] has nothing to wait for any more.
+    /// Completes when no task is left, whether or not somebody drains.
     pub(crate) async fn drained(&self) {
+        self.tracker.close();
         self.tracker.wait().await;
     }
 

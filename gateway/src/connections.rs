@@ -7,7 +7,10 @@ use std::{
     future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -19,16 +22,17 @@ use thread_local::ThreadLocal;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, lookup_host},
+    task::coop::unconstrained,
     time::{Instant, Sleep},
 };
 
 use crate::{
     domain::{
-        answer::{self, BadAnswer, Decoder, Head},
+        answer::{BadAnswer, Decoder, Head, HeadReader},
         head::BodyLength,
     },
     error::Refusal,
-    upload::Upload,
+    upload::{Upload, UploadError},
 };
 
 /// What every connection of the process has to keep to.
@@ -98,6 +102,13 @@ pub(crate) enum SendError {
     /// What the client did not send as it should.
     #[error("the request is incomplete")]
     Client(#[source] Refusal),
+}
+
+impl SendError {
+    /// Of a connection that ended before it was used.
+    fn unsent() -> Self {
+        Self::Unsent(io::ErrorKind::ConnectionAborted.into())
+    }
 }
 
 impl fmt::Debug for Connections {
@@ -192,14 +203,16 @@ impl Connection {
     async fn exchange(&mut self, request: &mut Outgoing<'_>) -> Result<Head, SendError> {
         let Self { stream, buffer, patience } = self;
         let deadline = request.deadline;
+        let sending = Sending::default();
         let exchange = async {
             if matches!(request.length, BodyLength::None | BodyLength::Exact(0)) {
                 write_head(stream, request.head).await?;
                 return read_head(stream, buffer, request.to_head).await;
             }
+            let to_head = request.to_head;
             let (mut reader, mut writer) = stream.split();
-            let mut upload = pin!(upload(&mut writer, request.head, request.length, request.body));
-            let mut answer = pin!(read_head(&mut reader, buffer, request.to_head));
+            let mut upload = pin!(upload(&mut writer, request, &sending));
+            let mut answer = pin!(read_head(&mut reader, buffer, to_head));
             let mut sent = None;
             let answered = poll_fn(|context| {
                 if sent.is_none()
@@ -213,7 +226,10 @@ impl Connection {
                         ended => sent = Some(ended.is_ok()),
                     }
                 }
-                answer.as_mut().poll(context)
+                let answered = ready!(answer.as_mut().poll(context));
+                // What comes before the request is no answer to it.
+                let is_early = !sending.has_begun.load(Ordering::Relaxed);
+                Poll::Ready(if is_early { Err(SendError::unsent()) } else { answered })
             });
             let mut head = answered.await?;
             head.keeps_connection &= sent == Some(true);
@@ -221,7 +237,7 @@ impl Connection {
         };
         let mut exchange = pin!(exchange);
         poll_fn(|context| match exchange.as_mut().poll(context) {
-            Poll::Pending => patience.poll(context, deadline).map(|()| Err(SendError::Timeout)),
+            Poll::Pending => patience.poll(context, deadline).map(|()| Err(sending.late())),
             ready @ Poll::Ready(_) => ready,
         })
         .await
@@ -269,7 +285,8 @@ impl Patience {
             sleep.as_mut().reset(deadline);
         }
         loop {
-            ready!(sleep.as_mut().poll(context));
+            // Who has always something to say uses up what a task may do at once, and would never be late.
+            ready!(pin!(unconstrained(sleep.as_mut())).poll(context));
             if sleep.deadline() >= deadline || Instant::now() >= deadline {
                 return Poll::Ready(());
             }
@@ -295,9 +312,9 @@ async fn read_head(
     buffer: &mut BytesMut,
     to_head: bool,
 ) -> Result<Head, SendError> {
-    let mut is_silent = true;
+    let (mut heads, mut is_silent) = (HeadReader::new(to_head), true);
     loop {
-        if let Some(head) = answer::read_head(buffer, to_head)? {
+        if let Some(head) = heads.read(buffer)? {
             return Ok(head);
         }
         match read(reader, buffer).await {
@@ -317,17 +334,37 @@ async fn write_head(writer: &mut (impl AsyncWrite + Unpin), mut head: &[u8]) -> 
     written.or_else(|error| if head.len() == length { Err(SendError::Unsent(error)) } else { Ok(()) })
 }
 
+/// How far a request with a body has got.
+#[derive(Default)]
+struct Sending {
+    /// The service may have something of it.
+    has_begun: AtomicBool,
+    /// It goes on when the client sends more.
+    waits_for_client: AtomicBool,
+}
+
+impl Sending {
+    /// Who let the time go by.
+    fn late(&self) -> SendError {
+        let is_client = self.waits_for_client.load(Ordering::Relaxed);
+        if is_client { SendError::Client(UploadError::TooSlow.into()) } else { SendError::Timeout }
+    }
+}
+
 /// Sends head and body. The head goes with the first piece of the body, and so not before that is permitted.
 async fn upload(
     writer: &mut (impl AsyncWrite + Unpin),
-    head: &[u8],
-    length: BodyLength,
-    body: &mut Upload,
+    request: &mut Outgoing<'_>,
+    sending: &Sending,
 ) -> Result<(), SendError> {
-    let is_chunked = length == BodyLength::Unknown;
+    let Outgoing { head, length, body, .. } = request;
+    let is_chunked = *length == BodyLength::Unknown;
     let mut before = head.to_vec();
     loop {
+        sending.waits_for_client.store(true, Ordering::Relaxed);
         let frame = body.frame().await.transpose().map_err(SendError::Client)?;
+        sending.waits_for_client.store(false, Ordering::Relaxed);
+        sending.has_begun.store(true, Ordering::Relaxed);
         let is_end = frame.is_none();
         // Trailers are for this connection only.
         let data = frame.and_then(|frame| frame.into_data().ok()).unwrap_or_default();
@@ -369,6 +406,11 @@ mod tests {
         assert!(start.elapsed() < Duration::from_mins(1), "an earlier deadline");
     }
 
+    fn outgoing(length: BodyLength, body: &mut Upload) -> Outgoing<'_> {
+        let deadline = Instant::now() + Duration::from_mins(1);
+        Outgoing { head: b"head\r\n", length, body, to_head: false, is_repeatable: false, deadline }
+    }
+
     #[tokio::test]
     async fn bodies_are_sent_with_their_length_or_in_chunks() {
         use axum::body::Body;
@@ -380,7 +422,8 @@ mod tests {
             let pieces = ["abc", "", "de"].map(|piece| Ok::<_, io::Error>(Bytes::from(piece)));
             let mut body = Upload::new(Body::from_stream(stream::iter(pieces)), 10, Instant::now());
             let mut sent = Vec::new();
-            upload(&mut sent, b"head\r\n", length, &mut body).await.unwrap();
+            let mut request = outgoing(length, &mut body);
+            upload(&mut sent, &mut request, &Sending::default()).await.unwrap();
             assert_eq!(String::from_utf8(sent).unwrap(), expected);
         }
     }

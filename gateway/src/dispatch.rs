@@ -2,10 +2,7 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use axum::{
-    body::HttpBody,
-    http::{HeaderMap, HeaderValue, Method, Uri, header, uri::Authority},
-};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header, uri::Authority};
 use common::{
     clock::Clock,
     http::{InternalKey, balance::Lease, caller::CALLER_HEADER, server::RequestId},
@@ -17,6 +14,7 @@ use crate::{
     admission::Admission,
     connections::Outgoing,
     domain::{
+        framing,
         head::{BodyLength, Head},
         headers::{self, CONSUMER_USERNAME, FORWARDED_HOST, FORWARDED_PREFIX, TENANT},
         path,
@@ -159,12 +157,13 @@ impl Dispatcher {
     }
 }
 
-/// How long the body is for the service: as long as it is for the client.
+/// How long the body is for the service: as long as the client says. A body that knows its length because it has reached
+/// the limit would be complete before its end has come.
 fn length_of(headers: &HeaderMap, body: &Upload) -> BodyLength {
-    match body.size_hint().exact() {
-        Some(0) if !headers.contains_key(header::CONTENT_LENGTH) => BodyLength::None,
+    match framing::length(headers) {
         Some(length) => BodyLength::Exact(length),
-        None => BodyLength::Unknown,
+        None if body.progress().is_unread() => BodyLength::Unknown,
+        None => BodyLength::None,
     }
 }
 

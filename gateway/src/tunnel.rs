@@ -60,6 +60,8 @@ impl Tunnel {
         let mut service = Watched { io: service, activity: Arc::clone(&activity) };
         // What came with the answer.
         tokio::time::timeout(idle, client.write_all(&greeting)).await??;
+        // A websocket lives long, and this is as large as what is read at once.
+        drop(greeting);
         let copy =
             tokio::io::copy_bidirectional_with_sizes(&mut client, &mut service, BUFFER_BYTES, BUFFER_BYTES);
         let mut copy = std::pin::pin!(copy);

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::framing;
 
-/// Longest head of an answer.
+/// Longest head of an answer, with the interim answers before it.
 pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Most headers of an answer.
 const MAX_HEADERS: usize = 100;
@@ -64,25 +64,67 @@ pub(crate) enum Chunk {
 /// Where a name or a value is.
 type Place = std::ops::Range<usize>;
 
-/// Takes a head off the front of what has been read; `None` while it is incomplete. `to_head` says that a HEAD request is
-/// answered, whose answers have no body. Interim answers are left out, but not a switch of protocols.
-pub(crate) fn read_head(buffer: &mut BytesMut, to_head: bool) -> Result<Option<Head>, BadAnswer> {
-    loop {
-        let Some((status, version, headers)) = parse(buffer)? else {
-            return if buffer.len() > MAX_HEAD_BYTES { Err(BadAnswer::TooLong) } else { Ok(None) };
-        };
-        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-            continue;
+/// Reads the head of one answer as it arrives. Interim answers are left out, but not a switch of protocols.
+pub(crate) struct HeadReader {
+    /// Whether a HEAD request is answered: answers to it have no body.
+    to_head: bool,
+    /// So many bytes may come yet.
+    left: usize,
+    /// So many bytes of the buffer have been looked at, and did not suffice.
+    seen: usize,
+}
+
+impl HeadReader {
+    pub(crate) fn new(to_head: bool) -> Self {
+        Self { to_head, left: MAX_HEAD_BYTES, seen: 0 }
+    }
+
+    /// Takes the head off the front of what has been read; `None` while it is incomplete.
+    pub(crate) fn read(&mut self, buffer: &mut BytesMut) -> Result<Option<Head>, BadAnswer> {
+        loop {
+            let before = buffer.len();
+            let parsed = if self.may_suffice(buffer) { parse(buffer)? } else { None };
+            let length = if parsed.is_some() { before - buffer.len() } else { before };
+            if length > self.left {
+                return Err(BadAnswer::TooLong);
+            }
+            let Some((status, version, headers)) = parsed else {
+                self.seen = before;
+                return Ok(None);
+            };
+            if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+                self.left -= length;
+                self.seen = 0;
+                continue;
+            }
+            let body = decoder(status, version, &headers, self.to_head)?;
+            let keeps_connection =
+                version == Version::HTTP_11 && body != Decoder::UntilClose && lets_live(status, &headers);
+            return Ok(Some(Head { status, headers, body, keeps_connection }));
         }
-        let body = decoder(status, version, &headers, to_head)?;
-        let says_close =
-            framing::tokens(&headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("close"));
-        let keeps_connection = version == Version::HTTP_11 && !says_close && body != Decoder::UntilClose;
-        return Ok(Some(Head { status, headers, body, keeps_connection }));
+    }
+
+    /// Whether there is another line. A head has only so many, so one that drips is not parsed again for every byte.
+    fn may_suffice(&self, buffer: &[u8]) -> bool {
+        self.seen == 0 || buffer.get(self.seen..).is_some_and(|new| new.contains(&b'\n'))
     }
 }
 
+/// Whether a service lets the connection be used again. One that announces a body where there is none may send it.
+fn lets_live(status: StatusCode, headers: &HeaderMap) -> bool {
+    let says_close =
+        framing::tokens(headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("close"));
+    let may_have_body = status == StatusCode::NO_CONTENT
+        && (headers.contains_key(header::TRANSFER_ENCODING)
+            || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0"));
+    !says_close && !may_have_body
+}
+
 fn parse(buffer: &mut BytesMut) -> Result<Option<(StatusCode, Version, HeaderMap)>, BadAnswer> {
+    // The parser would skip empty lines.
+    if matches!(buffer.first(), Some(b'\r' | b'\n')) {
+        return Err(httparse::Error::NewLine.into());
+    }
     let mut room = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -163,13 +205,12 @@ impl Decoder {
                 Self::Length(left) => return Ok(take(left, buffer)),
                 Self::UntilClose => return Ok((!buffer.is_empty()).then(|| buffer.split().freeze())),
                 Self::Chunked(chunk) => match chunk {
-                    Chunk::Size => match httparse::parse_chunk_size(buffer) {
-                        Ok(Status::Complete((line, size))) => {
+                    Chunk::Size => match chunk_size(buffer)? {
+                        Some((line, size)) => {
                             let _ = buffer.split_to(line);
                             *chunk = if size == 0 { Chunk::Trailers } else { Chunk::Data(size) };
                         }
-                        Ok(Status::Partial) if buffer.len() <= MAX_LINE_BYTES => return Ok(None),
-                        Ok(Status::Partial) | Err(_) => return Err(BadAnswer::Chunk),
+                        None => return Ok(None),
                     },
                     Chunk::Data(left) => {
                         let data = take(left, buffer);
@@ -207,12 +248,29 @@ fn take(left: &mut u64, buffer: &mut BytesMut) -> Option<Bytes> {
     (count > 0).then(|| buffer.split_to(count).freeze())
 }
 
+/// How long the line is that begins a chunk, and the chunk; `None` while the line is incomplete.
+fn chunk_size(buffer: &[u8]) -> Result<Option<(usize, u64)>, BadAnswer> {
+    // The parser takes a line without a digit for a 0.
+    if buffer.first().is_some_and(|first| !first.is_ascii_hexdigit()) {
+        return Err(BadAnswer::Chunk);
+    }
+    let may_be = &buffer[..buffer.len().min(MAX_LINE_BYTES)];
+    match httparse::parse_chunk_size(may_be) {
+        // Others would end an extension at any line feed.
+        Ok(Status::Complete((line, _))) if may_be[..line - 1].contains(&b'\n') => Err(BadAnswer::Chunk),
+        Ok(Status::Complete(found)) => Ok(Some(found)),
+        Ok(Status::Partial) if may_be.len() < MAX_LINE_BYTES => Ok(None),
+        Ok(Status::Partial) | Err(_) => Err(BadAnswer::Chunk),
+    }
+}
+
 /// How long the trailers are, with the empty line at their end; `None` while they are incomplete.
 fn trailers(buffer: &[u8]) -> Result<Option<usize>, BadAnswer> {
+    let may_be = &buffer[..buffer.len().min(MAX_LINE_BYTES)];
     let mut room = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    match httparse::parse_headers(buffer, &mut room) {
+    match httparse::parse_headers(may_be, &mut room) {
         Ok(Status::Complete((length, _))) => Ok(Some(length)),
-        Ok(Status::Partial) if buffer.len() <= MAX_LINE_BYTES => Ok(None),
+        Ok(Status::Partial) if may_be.len() < MAX_LINE_BYTES => Ok(None),
         Ok(Status::Partial) | Err(_) => Err(BadAnswer::Chunk),
     }
 }
@@ -225,8 +283,9 @@ mod tests {
     fn read(text: &str, step: usize) -> Result<(u16, String, String, bool), BadAnswer> {
         let mut buffer = BytesMut::new();
         let mut pieces = text.as_bytes().chunks(step);
+        let mut reader = HeadReader::new(false);
         let head = loop {
-            if let Some(head) = read_head(&mut buffer, false)? {
+            if let Some(head) = reader.read(&mut buffer)? {
                 break head;
             }
             buffer.extend_from_slice(pieces.next().ok_or(BadAnswer::BrokenOff)?);
@@ -261,6 +320,9 @@ mod tests {
             ("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "ok", "", false),
             ("HTTP/1.1 200\r\n\r\nuntil the end", 200, "until the end", "", false),
             ("HTTP/1.1 204 No Content\r\n\r\nX", 204, "", "X", true),
+            ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", 204, "", "", true),
+            ("HTTP/1.1 204 No Content\r\nContent-Length: 1\r\n\r\nX", 204, "", "X", false),
+            ("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0", 204, "", "0", false),
             ("HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\n\r\n", 304, "", "", true),
             ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x01x", 101, "", "\x01x", true),
             (
@@ -296,7 +358,9 @@ mod tests {
     #[test]
     fn what_can_be_read_in_two_ways_is_refused() {
         let ok = |rest: &str| format!("HTTP/1.1 200 OK\r\n{rest}");
+        let chunked = |rest: &str| ok(&format!("Transfer-Encoding: chunked\r\n\r\n{rest}"));
         let long = "x".repeat(MAX_LINE_BYTES + 1);
+        let interim = "HTTP/1.1 100 Continue\r\n\r\n";
         for (answer, expected) in [
             ("SSH-2.0-OpenSSH\r\n".to_owned(), Some(BadAnswer::Syntax(httparse::Error::Version))),
             ("HTTP/1.1 2x0 OK\r\n\r\n".to_owned(), Some(BadAnswer::Syntax(httparse::Error::Status))),
@@ -332,6 +396,16 @@ mod tests {
             (ok("Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n"), Some(BadAnswer::Chunk)),
             (ok(&format!("Transfer-Encoding: chunked\r\n\r\n1;{long}")), Some(BadAnswer::Chunk)),
             (ok(&format!("Transfer-Encoding: chunked\r\n\r\n0\r\nA: {long}")), Some(BadAnswer::Chunk)),
+            (chunked(&format!("1;{long}\r\nx\r\n0\r\n\r\n")), Some(BadAnswer::Chunk)),
+            (chunked(&format!("0\r\nA: {long}\r\n\r\n")), Some(BadAnswer::Chunk)),
+            (chunked("\r\n\r\n"), Some(BadAnswer::Chunk)),
+            (chunked(" \r\n\r\n"), Some(BadAnswer::Chunk)),
+            (chunked(";a\r\n\r\n"), Some(BadAnswer::Chunk)),
+            (chunked("1;a\nb\r\nx\r\n0\r\n\r\n"), Some(BadAnswer::Chunk)),
+            ("\r\nHTTP/1.1 204\r\n\r\n".to_owned(), Some(BadAnswer::Syntax(httparse::Error::NewLine))),
+            (format!("{interim}\n"), Some(BadAnswer::Syntax(httparse::Error::NewLine))),
+            (ok(&format!("A: {}\r\n\r\n", "x".repeat(MAX_HEAD_BYTES))), Some(BadAnswer::TooLong)),
+            (interim.repeat(MAX_HEAD_BYTES / interim.len() + 1), Some(BadAnswer::TooLong)),
             (ok("Transfer-Encoding: chunked\r\n\r\n2\r\na"), Some(BadAnswer::BrokenOff)),
             (ok("Content-Length: 3\r\n\r\nab"), Some(BadAnswer::BrokenOff)),
             (ok("Content-Length: 3\r\n"), Some(BadAnswer::BrokenOff)),
@@ -345,8 +419,27 @@ mod tests {
     #[test]
     fn an_answer_to_head_has_a_length_and_no_body() {
         let mut buffer = BytesMut::from(&b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nHTTP"[..]);
-        let head = read_head(&mut buffer, true).unwrap().unwrap();
+        let head = HeadReader::new(true).read(&mut buffer).unwrap().unwrap();
         assert!(head.body.is_done() && head.keeps_connection && head.headers[header::CONTENT_LENGTH] == "5");
         assert_eq!(&buffer[..], b"HTTP");
+    }
+
+    #[test]
+    fn a_head_is_looked_at_again_for_every_line_but_not_for_every_byte() {
+        let (mut reader, mut buffer) = (HeadReader::new(false), BytesMut::new());
+        for (piece, is_news) in [
+            ("HTTP/1.1 20", true),
+            ("4 No", false),
+            (" Content", false),
+            ("\r\nA: b\r\nC", true),
+            ("D: ", false),
+            ("\r", false),
+        ] {
+            buffer.extend_from_slice(piece.as_bytes());
+            assert_eq!(reader.may_suffice(&buffer), is_news, "{piece}");
+            assert!(reader.read(&mut buffer).unwrap().is_none(), "{piece}");
+        }
+        buffer.extend_from_slice(b"\n\r\n");
+        assert_eq!(reader.read(&mut buffer).unwrap().unwrap().status, 204);
     }
 }
