@@ -31,7 +31,8 @@ pub fn check(data: &[u8]) {
     requests_end_in_one_place(method, version, headers);
 }
 
-fn header(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+/// Reads a line as a header.
+pub(crate) fn header(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
     let colon = line.iter().position(|byte| *byte == b':')?;
     let name = HeaderName::from_bytes(&line[..colon]).ok()?;
     Some((name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?))
@@ -73,7 +74,8 @@ fn answers_are_cleaned(headers: &HeaderMap) {
 
 /// The headers that are neither the connection's nor refused.
 fn without(headers: &HeaderMap, stays: impl Fn(&str) -> bool) -> HeaderMap {
-    let lines = headers.get_all(header::CONNECTION).iter().filter_map(|line| line.to_str().ok());
+    let lines =
+        headers.get_all(header::CONNECTION).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
     let named = lines.collect::<Vec<_>>().join(",").to_ascii_lowercase();
     let is_named =
         |name: &str| name != "content-length" && named.split(',').any(|token| token.trim() == name);

@@ -36,6 +36,7 @@ mod auth {
     pub mod token;
 }
 
+pub mod answer;
 pub mod caller;
 pub mod graphql;
 pub mod headers;
@@ -43,6 +44,7 @@ pub mod message;
 mod naive;
 pub mod path;
 pub mod permission;
+pub mod request;
 pub mod route;
 pub mod token;
 
@@ -50,13 +52,15 @@ pub mod token;
 pub type Check = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Check); 8] = [
+pub const TARGETS: [(&str, Check); 10] = [
+    ("answer", answer::check),
     ("caller", caller::check),
     ("graphql", graphql::check),
     ("headers", headers::check),
     ("message", message::check),
     ("path", path::check),
     ("permission", permission::check),
+    ("request", request::check),
     ("route", route::check),
     ("token", token::check),
 ];

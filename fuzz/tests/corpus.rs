@@ -37,4 +37,4 @@ macro_rules! replay {
     };
 }
 
-replay!(caller graphql headers message path permission route token);
+replay!(answer caller graphql headers message path permission request route token);

@@ -406,6 +406,39 @@ mod tests {
         assert!(start.elapsed() < Duration::from_mins(1), "an earlier deadline");
     }
 
+    #[tokio::test]
+    async fn patience_ends_for_who_has_used_up_its_turn() {
+        let mut patience = Patience::default();
+        let now = Instant::now();
+        poll_fn(|context| patience.poll(context, now)).await;
+        poll_fn(|context| {
+            while pin!(tokio::task::coop::consume_budget()).poll(context).is_ready() {}
+            assert!(patience.poll(context, now).is_ready());
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_a_service_says_before_it_was_asked_is_no_answer() {
+        use axum::body::Body;
+        use futures_util::stream;
+        for early in ["", "HTTP/1.1 408 Request Timeout\r\n\r\n", "SSH"] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let limits = Limits { connect: Duration::from_mins(1), keep_alive: Duration::ZERO, max_idle: 0 };
+            let address = listener.local_addr().unwrap().to_string();
+            let mut connection = Connection::open(&address, &limits).await.unwrap();
+            let (mut service, _) = listener.accept().await.unwrap();
+            service.write_all(early.as_bytes()).await.unwrap();
+            drop(service);
+            // A body whose end has to be decided about.
+            let body = Body::from_stream(stream::pending::<io::Result<Bytes>>());
+            let mut body = Upload::new(body, 10, Instant::now() + Duration::from_mins(1));
+            let answer = connection.exchange(&mut outgoing(BodyLength::Unknown, &mut body)).await;
+            assert!(matches!(answer, Err(SendError::Unsent(_))), "{early} {answer:?}");
+        }
+    }
+
     fn outgoing(length: BodyLength, body: &mut Upload) -> Outgoing<'_> {
         let deadline = Instant::now() + Duration::from_mins(1);
         Outgoing { head: b"head\r\n", length, body, to_head: false, is_repeatable: false, deadline }

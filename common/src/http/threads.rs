@@ -80,6 +80,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn threads_end_after_the_tasks_even_if_nobody_drains() {
+        let shutdown = Shutdown::default();
+        let threads = Threads::start(1, &shutdown);
+        let (task, ended) = oneshot::channel::<()>();
+        let runtime = threads.next();
+        shutdown.spawn_on("open", async { drop(ended.await) }, &runtime);
+        shutdown.request();
+        drop(threads);
+        runtime.spawn(async {}).await.expect("the open task has its thread");
+        drop(task);
+        // The thread takes what is left on it along.
+        let left = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+            while runtime.spawn(async {}).await.is_ok() {}
+        });
+        left.await.expect("the thread ends");
+    }
+
+    #[tokio::test]
     async fn without_threads_tasks_belong_to_who_asks() {
         let threads = Threads::start(0, &Shutdown::default());
         let id = threads.next().spawn(async { thread::current().id() }).await.unwrap();

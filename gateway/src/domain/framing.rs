@@ -61,10 +61,11 @@ pub(crate) fn is_websocket(value: &HeaderValue) -> bool {
     value.as_bytes().eq_ignore_ascii_case(b"websocket")
 }
 
-/// The members of a comma-separated header.
+/// The members of a comma-separated header. One that is no text hides no other.
 pub(crate) fn tokens<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).into_iter();
-    lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim)
+    let all = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    all.filter_map(|token| str::from_utf8(token.trim_ascii()).ok())
 }
 
 /// The value of a header that may be there once.
@@ -165,6 +166,15 @@ mod tests {
                 "{value}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_no_text_hides_no_other_token() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::CONNECTION, HeaderValue::from_bytes(b"a,\xff, Close\t").unwrap());
+        headers.append(header::CONNECTION, HeaderValue::from_static("b"));
+        let found: Vec<&str> = tokens(&headers, &header::CONNECTION).collect();
+        assert_eq!(found, ["a", "Close", "b"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The gateway in front of services that only remember what reached them.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails should stop its test")]
 
+mod answers;
 mod bodies;
 mod connections;
 mod decisions;

@@ -1,0 +1,4 @@
+//! See `fuzz::answer`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::answer::check(data));
