@@ -51,9 +51,11 @@ pub fn endpoints() -> Vec<Endpoint> {
     for folder in fs::read_dir(root).expect("the workspace").flatten() {
         let service = folder.file_name().to_string_lossy().into_owned();
         let sources = folder.path().join("src");
-        for (file, source) in sources_below(&sources) {
+        let files = sources_below(&sources);
+        let code: String = files.iter().map(|(_, source)| source.as_str()).collect();
+        for (file, source) in files {
             if file == sources.join("router.rs") {
-                all.extend(routes_in(&source).into_iter().map(|(method, route)| Endpoint {
+                all.extend(routes_in(&source, &code).into_iter().map(|(method, route)| Endpoint {
                     service: service.clone(),
                     method: method.to_owned(),
                     route,
@@ -90,8 +92,9 @@ fn sources_below(folder: &Path) -> Vec<(std::path::PathBuf, String)> {
     found
 }
 
-/// Methods and paths of `.route("...", ...)`, and of auth's `.both("...", ...)`, which adds a slash at the end.
-fn routes_in(source: &str) -> Vec<(&'static str, String)> {
+/// Methods and paths of `.route("...", ...)`, and of auth's `.both("...", ...)`, which adds a slash at the end. `code` is all of
+/// the service.
+fn routes_in(source: &str, code: &str) -> Vec<(&'static str, String)> {
     for unknown in [".nest(", ".nest_service(", ".route_service("] {
         assert!(!source.contains(unknown), "{unknown} hides routes from the tests");
     }
@@ -105,7 +108,7 @@ fn routes_in(source: &str) -> Vec<(&'static str, String)> {
                 continue;
             };
             let (path, rest) = rest.split_once('"').expect("the end of a path");
-            for method in methods_in(until_closed(rest)) {
+            for method in methods_in(until_closed(rest), code) {
                 routes.extend(endings.iter().map(|ending| (method, format!("{path}{ending}"))));
             }
         }
@@ -123,7 +126,7 @@ fn until_closed(text: &str) -> &str {
     &text[..end.expect("a closed call")]
 }
 
-fn methods_in(call: &str) -> Vec<&'static str> {
+fn methods_in(call: &str, code: &str) -> Vec<&'static str> {
     let words: Vec<_> =
         call.split('(').map(|text| text.rsplit(|c: char| !c.is_alphanumeric() && c != '_')).collect();
     let words: Vec<_> = words.into_iter().filter_map(|mut words| words.next()).collect();
@@ -136,11 +139,27 @@ fn methods_in(call: &str) -> Vec<&'static str> {
             "patch" => methods.push("PATCH"),
             "delete" => methods.push("DELETE"),
             "any" => methods.extend(["GET", "POST"]),
-            other => panic!("a route with {other}(, which the tests do not know: {call}"),
+            // What a method does, or what others are answered.
+            "fallback" | "change" => {}
+            helper => methods.extend(methods_of(helper, code)),
         }
     }
     assert!(!methods.is_empty(), "a route without a method: {call}");
     methods
+}
+
+/// The methods of a function that makes them for a router.
+fn methods_of(helper: &str, code: &str) -> Vec<&'static str> {
+    let functions = code.split(&format!("fn {helper}(")).skip(1);
+    let bodies = functions.filter_map(|rest| {
+        let (signature, rest) = rest.split_once('{')?;
+        let (body, _) = rest.split_once("\n}")?;
+        signature.contains("-> MethodRouter").then_some(body)
+    });
+    let bodies: Vec<&str> = bodies.collect();
+    let [body] = bodies[..] else { panic!("a route with {helper}(, which the tests cannot find") };
+    let last = body.trim().lines().last().unwrap_or_default();
+    methods_in(&format!(", {last}"), "")
 }
 
 /// The gateway's table.

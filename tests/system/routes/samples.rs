@@ -109,6 +109,18 @@ pub(crate) static SAMPLES: &[Sample] = &[
     row("auth", "GET /pap/group/{group}/permissions", "", Platform, 200, 200),
     row("auth", "GET /pap/group/{group}/users", "", Platform, 200, 200),
     row("auth", "DELETE /pap/grouppermissions/{group}/{permission}", "", Platform, 200, 403),
+    // The same for dashboards, whose answers have errors in them.
+    row("auth", "GET /graphql-auth?query={__typename}", "", Platform, 200, 200),
+    row("auth", "POST /graphql-auth", r#"{"query": "mutation { login }"}"#, Platform, 400, 400),
+    row("auth", "GET /graphql/permissions?query={permissions{subject}}", "", Platform, 200, 200),
+    row(
+        "auth",
+        "POST /graphql/permissions",
+        r#"{"query": "mutation ($p: [PermissionRequest]!) { permissions(group: \"<group>\", permissions: $p) { message } }", "variables": {"p": []}}"#,
+        Platform,
+        200,
+        200,
+    ),
     row("auth", "DELETE /pap/permission/{permission}", "", Platform, 200, 403),
     row("auth", "DELETE /pap/group/{group}", "", Platform, 200, 403),
     // Templates and devices.
@@ -189,6 +201,8 @@ pub(crate) static SAMPLES: &[Sample] = &[
 pub(crate) const PUBLIC: &[(&str, &str, u16, &str)] = &[
     ("auth", "POST /", 400, "a login gives the token"),
     ("auth", "GET /.well-known/jwks.json", 200, "public keys are public"),
+    ("auth", "GET /graphql-auth", 200, "a login by GET is refused, and there is nothing else"),
+    ("auth", "POST /graphql-auth", 400, "a login gives the token"),
     ("auth", "POST /password/update", 401, "auth asks for the token itself"),
     (
         "auth",
