@@ -2,7 +2,7 @@
 //! is the method that is answered, with the sizes of the pieces: `GET 1 20 3`. The rest is the answer, and what comes after
 //! it.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use bytes::BytesMut;
 
 use crate::gateway::answer::{BadAnswer, Decoder, Head, HeadReader};
@@ -52,7 +52,7 @@ pub fn check(data: &[u8]) {
         assert_eq!((head.0, &whole.body[..], &rest[..]), (naive.status, &naive.body[..], naive.rest));
         assert_eq!(head.1.len(), naive.headers.len());
         for name in head.1.keys() {
-            let values: Vec<&[u8]> = head.1.get_all(name).iter().map(|value| value.as_bytes()).collect();
+            let values: Vec<&[u8]> = head.1.get_all(name).iter().map(HeaderValue::as_bytes).collect();
             assert_eq!(values, naive.values(name.as_str()), "{name}");
         }
         assert!(!head.2 || naive.may_be_kept, "a connection is used again");
@@ -97,10 +97,13 @@ fn read_into(
     Ok([&buffer[..], &pieces.copied().collect::<Vec<_>>().concat()].concat())
 }
 
+/// Names in lower case, and values.
+type NaiveHeaders<'a> = Vec<(String, &'a [u8])>;
+
 /// What a naive reader sees. It takes every answer for a good one.
 struct Naive<'a> {
     status: u16,
-    headers: Vec<(String, &'a [u8])>,
+    headers: NaiveHeaders<'a>,
     body: Vec<u8>,
     rest: &'a [u8],
     may_be_kept: bool,
@@ -142,7 +145,7 @@ fn naive(answer: &[u8], to_head: bool) -> Naive<'_> {
 }
 
 /// The first line, the headers, and what comes after the empty line.
-fn naive_head(mut text: &[u8]) -> (&[u8], Vec<(String, &[u8])>, &[u8]) {
+fn naive_head(mut text: &[u8]) -> (&[u8], NaiveHeaders<'_>, &[u8]) {
     let mut next = || {
         let (line, rest) = text.split_at(text.iter().position(|byte| *byte == b'\n').unwrap() + 1);
         text = rest;
