@@ -150,7 +150,8 @@ fn methods_in(call: &str, code: &str) -> Vec<&'static str> {
 
 /// The methods of a function that makes them for a router.
 fn methods_of(helper: &str, code: &str) -> Vec<&'static str> {
-    let functions = code.split(&format!("fn {helper}(")).skip(1);
+    let head = format!("fn {helper}(");
+    let functions = code.split(&head).skip(1);
     let bodies = functions.filter_map(|rest| {
         let (signature, rest) = rest.split_once('{')?;
         let (body, _) = rest.split_once("\n}")?;
