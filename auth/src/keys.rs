@@ -127,9 +127,10 @@ impl KeyRing {
         Ok(claims.and_then(|claims| if is_early { Err(TokenError::NotYet) } else { Ok(claims) }))
     }
 
-    /// The public keys.
-    pub(crate) fn published(&self) -> Vec<PublishedKey> {
-        self.keys().published.clone()
+    /// The public keys, also that which another instance has made a moment ago.
+    pub(crate) async fn published(&self) -> Result<Vec<PublishedKey>, SqlError> {
+        self.read_again().await?;
+        Ok(self.keys().published.clone())
     }
 
     fn keys(&self) -> Arc<Keys> {

@@ -24,6 +24,8 @@ struct Signed {
 }
 
 impl Admission {
+    /// Longer paths and queries are not remembered: each decision would keep one.
+    const MAX_TARGET_BYTES: usize = 512;
     /// How long a signature is used again: much shorter than it is good.
     const REUSE_MS: i64 = 1_000;
 
@@ -48,6 +50,9 @@ impl Admission {
             return signed.header.clone();
         }
         let header = key.sign(method, target, &self.caller, clock);
+        if target.len() > Self::MAX_TARGET_BYTES {
+            return header;
+        }
         let signed = Signed { target: target.to_owned(), header: header.clone(), at_ms: now_ms };
         self.signed.store(Some(Arc::new(signed)));
         header

@@ -75,6 +75,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) to_head: bool,
     /// Whether carrying it out twice is as good as once.
     pub(crate) is_repeatable: bool,
+    /// Whether the connection may be used again, whatever the service says.
+    pub(crate) keeps_connection: bool,
     /// Until when the answer has to begin.
     pub(crate) deadline: Instant,
 }
@@ -209,7 +211,7 @@ impl Connection {
                 write_head(stream, request.head).await?;
                 return read_head(stream, buffer, request.to_head).await;
             }
-            let to_head = request.to_head;
+            let (to_head, keeps_connection) = (request.to_head, request.keeps_connection);
             let (mut reader, mut writer) = stream.split();
             let mut upload = pin!(upload(&mut writer, request, &sending));
             let mut answer = pin!(read_head(&mut reader, buffer, to_head));
@@ -232,7 +234,7 @@ impl Connection {
                 Poll::Ready(if is_early { Err(SendError::unsent()) } else { answered })
             });
             let mut head = answered.await?;
-            head.keeps_connection &= sent == Some(true);
+            head.keeps_connection &= sent == Some(true) && keeps_connection;
             Ok(head)
         };
         let mut exchange = pin!(exchange);
@@ -441,7 +443,15 @@ mod tests {
 
     fn outgoing(length: BodyLength, body: &mut Upload) -> Outgoing<'_> {
         let deadline = Instant::now() + Duration::from_mins(1);
-        Outgoing { head: b"head\r\n", length, body, to_head: false, is_repeatable: false, deadline }
+        Outgoing {
+            head: b"head\r\n",
+            length,
+            body,
+            to_head: false,
+            is_repeatable: false,
+            keeps_connection: true,
+            deadline,
+        }
     }
 
     #[tokio::test]

@@ -197,6 +197,11 @@ impl Attempt {
         self.has_failed |= headers.contains_key(FAILURE_HEADER);
     }
 
+    /// Whether the service said that it was a failure.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
     /// Counts the answer and tells the client what is left.
     pub(crate) fn end(mut self, response: &mut Response) {
         let has_failed = self.has_failed || self.failures.contains(&response.status().as_u16());

@@ -46,6 +46,8 @@ use crate::{
     upload::{Upload, UploadError},
 };
 
+/// Longest name of a method; the longest that is registered has 17 letters.
+const MAX_METHOD_BYTES: usize = 32;
 /// How much of a body has to be here before a service is bothered with the request.
 const READ_AHEAD_BYTES: usize = 16 * 1024;
 
@@ -118,7 +120,13 @@ pub(crate) async fn handle(gateway: Arc<Gateway>, request: Request<Incoming>, pe
         Err(Refusal::Internal)
     });
     let (mut response, outcome) = match outcome {
-        Ok(response) => (response, Outcome::Answered),
+        Ok(response) => {
+            let is_refusal = matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+            if is_refusal || trace.attempt.as_ref().is_some_and(Attempt::has_failed) {
+                gateway.reporter.report_service(response.status(), &trace, gateway.clock.now_s());
+            }
+            (response, Outcome::Answered)
+        }
         Err(refusal) => {
             gateway.reporter.report(&refusal, &trace, gateway.clock.now_s());
             if refusal.leaves_connection() && !waits_for_leave {
@@ -150,7 +158,8 @@ impl Gateway {
         trace: &mut Trace<'_>,
     ) -> Result<Response, Refusal> {
         framing::check(parts)?;
-        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        let is_too_long = parts.method.as_str().len() > MAX_METHOD_BYTES;
+        if is_too_long || matches!(parts.method, Method::CONNECT | Method::TRACE) {
             return Err(Refusal::Method);
         }
         let path = path::normalise(parts.uri.path())?;

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
+use axum::http::StatusCode;
+use common::http::Caller;
 use tracing::{debug, info, warn};
 
 use crate::{error::Refusal, proxy::Trace};
@@ -13,35 +15,51 @@ pub(crate) struct Reporter {
     lines: AtomicU32,
 }
 
+/// What a line says beside the request.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    rule: &'static str,
+    status: StatusCode,
+    reason: &'a str,
+    caller: Option<&'a Caller>,
+}
+
 /// Most lines in a second.
 const MAX_LINES: u32 = 100;
 /// More of a path is not shown.
 const MAX_PATH: usize = 200;
 
 impl Reporter {
-    /// Says who was refused what, and why. What a client may do wrong by accident is for those who look for it.
+    /// Says who was refused what by the gateway, and why.
     pub(crate) fn report(&self, refusal: &Refusal, trace: &Trace<'_>, now_s: i64) {
-        let route = trace.route.as_ref().map_or("none", |route| route.name.as_str());
-        let rule = refusal.rule();
-        let (status, reason, id) = (refusal.status().as_u16(), refusal.to_string(), trace.id.as_str());
-        let method = trace.method.as_str();
-        let path = trace.uri.path();
-        let path = path.get(..path.floor_char_boundary(MAX_PATH)).unwrap_or_default();
         let caller = match refusal {
             Refusal::Forbidden(caller) => Some(caller),
             _ => trace.caller.as_ref(),
         };
+        let (status, reason) = (refusal.status(), refusal.to_string());
+        self.write(
+            Line { rule: refusal.rule(), status, reason: &reason, caller: caller.map(AsRef::as_ref) },
+            trace,
+            now_s,
+        );
+    }
+
+    /// Says who was refused by a service: a wrong password, or what its own rules forbid.
+    pub(crate) fn report_service(&self, status: StatusCode, trace: &Trace<'_>, now_s: i64) {
+        let caller = trace.caller.as_deref();
+        self.write(Line { rule: "service", status, reason: "refused by the service", caller }, trace, now_s);
+    }
+
+    /// Beyond what somebody can read in a second, lines are for those who look for them.
+    fn write(&self, line: Line<'_>, trace: &Trace<'_>, now_s: i64) {
+        let Line { rule, status, reason, caller } = line;
+        let route = trace.route.as_ref().map_or("none", |route| route.name.as_str());
+        let (status, id) = (status.as_u16(), trace.id.as_str());
+        let method = trace.method.as_str();
+        let path = trace.uri.path();
+        let path = path.get(..path.floor_char_boundary(MAX_PATH)).unwrap_or_default();
         let tenant = caller.map(|caller| caller.tenant.as_str());
         let user = caller.map(|caller| caller.user.as_str());
-        let interests = matches!(
-            refusal,
-            Refusal::Forbidden(_)
-                | Refusal::Fixed(..)
-                | Refusal::Token(_)
-                | Refusal::RateLimited(_)
-                | Refusal::Path(_)
-                | Refusal::Framing(_)
-        );
         // A level is part of the place in the code, so there is a place for each.
         macro_rules! refused {
             ($level:ident) => {
@@ -60,7 +78,7 @@ impl Reporter {
                 )
             };
         }
-        if interests && self.has_room(now_s) {
+        if self.has_room(now_s) {
             refused!(info);
         } else {
             refused!(debug);

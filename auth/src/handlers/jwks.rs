@@ -12,8 +12,11 @@ use super::{actor::Actor, changed};
 use crate::{keys::KeyRing, storage::ChangeError};
 
 /// Publishes the keys that verify tokens (RFC 7517).
-pub(crate) async fn list_keys(State(keys): State<KeyRing>) -> ([(HeaderName, &'static str); 1], Json<Value>) {
-    ([(header::CACHE_CONTROL, "public, max-age=300")], Json(json!({ "keys": keys.published() })))
+pub(crate) async fn list_keys(
+    State(keys): State<KeyRing>,
+) -> Result<([(HeaderName, &'static str); 1], Json<Value>), Problem> {
+    let keys = keys.published().await?;
+    Ok(([(header::CACHE_CONTROL, "public, max-age=60")], Json(json!({ "keys": keys }))))
 }
 
 /// Makes a new key that signs from now on; nobody is logged out. Answers its name.

@@ -17,13 +17,16 @@ use crate::{
     keys::KeyRing,
 };
 
+/// Longest token and path together; the head of a request has 64 KiB.
+const MAX_QUESTION_BYTES: usize = 256 * 1024;
+
 /// Tells the gateway who holds a token and whether the request is permitted (dojot-api.md 2.7).
 pub(crate) async fn decide(
     _: ServiceCaller,
     State(keys): State<KeyRing>,
     State(access): State<AccessCache>,
     State(clock): State<Clock>,
-    Document(body): Document,
+    Document(body): Document<MAX_QUESTION_BYTES>,
 ) -> Result<Json<Value>, Problem> {
     let action = member(&body, "action", "Missing action")?;
     let token = member(&body, "jwt", "Missing JWT")?;

@@ -42,6 +42,25 @@ struct Waiting {
     value: String,
 }
 
+/// How a look into the outbox ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// There is nothing, or nothing any more.
+    Empty,
+    /// There is something, and another instance has the lease: it may just have looked for the last time.
+    Elsewhere,
+}
+
+impl Look {
+    fn again_after(self) -> Duration {
+        match self {
+            // Finds events of an instance that died before it relayed them.
+            Self::Empty => Duration::from_secs(1),
+            Self::Elsewhere => Duration::from_millis(50),
+        }
+    }
+}
+
 impl Relay {
     /// How long others wait for an instance that is gone.
     const LEASE: Duration = Duration::from_secs(3);
@@ -66,11 +85,10 @@ impl Relay {
         }
         loop {
             match self.relay_all().await {
-                Ok(()) => {
+                Ok(look) => {
                     backoff.reset();
-                    // The time-out finds events of an instance that died before it relayed them.
                     let woken = self.outbox.wake.notified();
-                    let _ = tokio::time::timeout(Duration::from_secs(1), woken).await;
+                    let _ = tokio::time::timeout(look.again_after(), woken).await;
                 }
                 Err(error) => {
                     warn!(error = format!("{error:#}"), "events wait in the outbox");
@@ -80,19 +98,23 @@ impl Relay {
         }
     }
 
-    async fn relay_all(&self) -> anyhow::Result<()> {
+    async fn relay_all(&self) -> anyhow::Result<Look> {
         // The lease is written to the disk: an idle platform only looks.
         if !self.is_anything_waiting().await? {
-            return Ok(());
+            return Ok(Look::Empty);
         }
         while self.has_lease().await? {
             let waiting = self.next().await?;
             if waiting.is_empty() {
-                break;
+                // What another instance writes next it need not wait to relay.
+                if !self.outbox.sql.is_ours_alone() {
+                    self.give_up_lease().await?;
+                }
+                return Ok(Look::Empty);
             }
             self.relay(&waiting).await?;
         }
-        Ok(())
+        Ok(Look::Elsewhere)
     }
 
     async fn is_anything_waiting(&self) -> Result<bool, SqlError> {
