@@ -77,6 +77,13 @@ mod tests {
         let other = sign("/device?a=2");
         assert!(other != first && key.verify(&Method::GET, "/device?a=2", &other, &clock).is_some());
         clock.advance(Admission::REUSE_MS);
+        let long = format!("/device?{}", "a".repeat(Admission::MAX_TARGET_BYTES));
+        sign(&long);
+        assert!(
+            admission.signed.load().as_ref().is_some_and(|signed| signed.target != long),
+            "it would be kept"
+        );
+        clock.advance(Admission::REUSE_MS);
         let later = sign("/device?a=2");
         assert!(later != other && key.verify(&Method::GET, "/device?a=2", &later, &clock).is_some());
     }

@@ -17,8 +17,8 @@ use crate::{
     keys::KeyRing,
 };
 
-/// Longest token and path together; the head of a request has 64 KiB.
-const MAX_QUESTION_BYTES: usize = 256 * 1024;
+/// Token and path together. Only our services ask.
+const MAX_QUESTION_BYTES: usize = 1 << 20;
 
 /// Tells the gateway who holds a token and whether the request is permitted (dojot-api.md 2.7).
 pub(crate) async fn decide(

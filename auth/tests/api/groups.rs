@@ -88,7 +88,7 @@ async fn every_rule_of_groups() {
 async fn bodies_that_are_none_are_the_clients_fault() {
     for stack in Stack::both(&config()).await {
         let me = admin();
-        let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let nested = format!("{}{}", "[".repeat(8_000), "]".repeat(8_000));
         let huge = format!(r#"{{"name": "{}"}}"#, "a".repeat(2 << 20));
         let routes = [
             (Method::POST, "/pap/group"),

@@ -66,7 +66,7 @@ async fn the_body_must_be_json_and_say_so() {
                 assert_eq!(answer, json!({"message": "invalid mimetype", "status": 400}));
             }
         }
-        let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let nested = format!("{}{}", "[".repeat(8_000), "]".repeat(8_000));
         let request = client().post(&stack.base).header(CONTENT_TYPE, "application/json").body(nested);
         assert_eq!(request.send().await.unwrap().status(), 400);
         stack.end().await;

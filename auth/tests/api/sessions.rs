@@ -110,6 +110,16 @@ async fn keys_are_rotated_and_nobody_is_logged_out() {
         let new = stack.token("admin", ADMIN_PASSWORD).await;
         assert_eq!(body["kid"], key_of(&new));
         assert_ne!(key_of(&old), key_of(&new));
+        eventually("the other instance publishes the new key", async || {
+            let published = client().get(format!("{other}/.well-known/jwks.json")).send().await.unwrap();
+            answer(published).await.1["keys"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|key| key["kid"] == key_of(&new))
+                .then_some(())
+        })
+        .await;
         for base in [&stack.base, &other] {
             for token in [&old, &new] {
                 // The other instance looks for keys that it does not know once a second.

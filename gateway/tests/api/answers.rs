@@ -191,6 +191,41 @@ async fn a_used_connection_that_closes_on_a_request_repeats_only_what_is_safe() 
     }
 }
 
+/// A service that takes a body for the next request, and is given one where nobody expects any.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_a_request_is_not_answered_to_somebody_else() {
+    let stack = stack().await;
+    serve(&stack, async |mut stream, first| {
+        let mut next = Some(first);
+        while let Some(request) = next {
+            let hidden = request.contains("/hidden");
+            let _ = stream.write_all(PLAIN.as_bytes()).await;
+            if hidden {
+                // It comes late, so that the connection could be used again before.
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged").await;
+            }
+            next = self::request(&mut stream).await;
+        }
+    })
+    .await;
+    let mut client = Connection::to(&stack).await;
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: t\r\n\r\n";
+    for method in ["GET", "DELETE", "OPTIONS"] {
+        for _ in 0..20 {
+            let headers = format!("{TOKEN}Content-Length: {}\r\n", hidden.len());
+            let answer = stack
+                .raw(format!(
+                    "{method} /device/x HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{headers}\r\n{hidden}"
+                ))
+                .await;
+            assert_eq!(status_of(&answer), 200, "{answer}");
+            client.write(&format!("GET /device/y HTTP/1.1\r\nHost: t\r\n{TOKEN}\r\n")).await;
+            let (_, body) = client.answer().await;
+            assert_eq!(body, "ok", "after {method}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_after_an_answer_is_no_answer() {
     const FORGED: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";

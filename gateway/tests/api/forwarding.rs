@@ -149,6 +149,7 @@ async fn a_panic_free_answer_is_given_for_odd_methods() {
             ("CONNECT", "test:80", 405),
             ("PROPFIND", "/device", 200),
             ("get", "/device", 200),
+            (&"X".repeat(33), "/device", 405),
         ] {
             let (status, body) = stack.plain(method, target, TOKEN).await;
             assert_eq!(status, expected, "{method} {target} {body}");
