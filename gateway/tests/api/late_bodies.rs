@@ -163,7 +163,8 @@ async fn the_end_is_held_back_while_the_decision_is_open() {
                 .await;
             // The client leaves, and nothing that was held back is let go because of that.
             drop(connection);
-            if first.len() > MUCH || framing == CHUNKED {
+            // What comes before trailers is not the end, and goes ahead.
+            if first.len() > MUCH || second.contains("X-Last") {
                 stack.fake.wait_for_break(&target).await;
             } else {
                 assert!(!stack.fake.has_begun(&target), "what is its own end is held back as a whole");
