@@ -42,6 +42,8 @@ pub(crate) async fn up(options: &Options) -> anyhow::Result<()> {
     let engines = engines::connect(&settings, Some(&data_dir), urls.clone()).await?;
     engines::watch(&engines, &settings, &[Watched::Log, Watched::History, Watched::Tickets]);
     let welcome = Welcome::new(&settings, &options.data_dir, &ports)?;
+    // Before every service has said what it needs, nobody knows whether all of it is there.
+    let started = engines.readiness.register("services");
     serve_admin(ports.admin, &engines, metrics);
 
     let inside = Engines { http: descriptors::inside(engines.http), ..engines.clone() };
@@ -68,6 +70,7 @@ pub(crate) async fn up(options: &Options) -> anyhow::Result<()> {
     for service in services {
         service.start(&engines);
     }
+    started.ready();
     welcome.start(password, &engines);
     stop_when_asked(&engines).await
 }
@@ -82,8 +85,10 @@ pub(crate) async fn single(service: Service, options: &Options) -> anyhow::Resul
     info!(address = %admin.local_addr()?, "health and metrics");
     let engines = engines::connect(&settings, None, Urls::new(settings.urls.clone())).await?;
     engines::watch(&engines, &settings, service.watched());
+    let started = engines.readiness.register("services");
     serve_admin(admin, &engines, metrics);
     service.bind(&settings, &engines).await?.start(&engines);
+    started.ready();
     stop_when_asked(&engines).await
 }
 
