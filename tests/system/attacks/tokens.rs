@@ -35,6 +35,8 @@ struct Workshop {
 async fn forged_tokens_open_nothing() {
     // Failures are what is counted.
     let unlimited = [
+        ("TATAMI_GATEWAY__RATE_LIMIT__ACCOUNT_MINUTE", "0"),
+        ("TATAMI_GATEWAY__RATE_LIMIT__ACCOUNT_HOUR", "0"),
         ("TATAMI_GATEWAY__RATE_LIMIT__ADDRESS_MINUTE", "0"),
         ("TATAMI_GATEWAY__RATE_LIMIT__ADDRESS_HOUR", "0"),
     ];
