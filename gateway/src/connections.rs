@@ -75,8 +75,9 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) to_head: bool,
     /// Whether carrying it out twice is as good as once.
     pub(crate) is_repeatable: bool,
-    /// Whether the connection may be used again, whatever the service says.
-    pub(crate) keeps_connection: bool,
+    /// Whether services expect a body with such a method. Others may take one for the next request, so the connection is not used
+    /// again.
+    pub(crate) expects_body: bool,
     /// Until when the answer has to begin.
     pub(crate) deadline: Instant,
 }
@@ -211,7 +212,7 @@ impl Connection {
                 write_head(stream, request.head).await?;
                 return read_head(stream, buffer, request.to_head).await;
             }
-            let (to_head, keeps_connection) = (request.to_head, request.keeps_connection);
+            let (to_head, expects_body) = (request.to_head, request.expects_body);
             let (mut reader, mut writer) = stream.split();
             let mut upload = pin!(upload(&mut writer, request, &sending));
             let mut answer = pin!(read_head(&mut reader, buffer, to_head));
@@ -234,7 +235,7 @@ impl Connection {
                 Poll::Ready(if is_early { Err(SendError::unsent()) } else { answered })
             });
             let mut head = answered.await?;
-            head.keeps_connection &= sent == Some(true) && keeps_connection;
+            head.keeps_connection &= sent == Some(true) && expects_body;
             Ok(head)
         };
         let mut exchange = pin!(exchange);
@@ -449,7 +450,7 @@ mod tests {
             body,
             to_head: false,
             is_repeatable: false,
-            keeps_connection: true,
+            expects_body: true,
             deadline,
         }
     }

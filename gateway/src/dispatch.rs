@@ -93,8 +93,7 @@ impl Dispatcher {
                 body: &mut *body,
                 to_head: permitted.method == Method::HEAD,
                 is_repeatable,
-                // Who expects no body there may take one for the next request.
-                keeps_connection: matches!(*permitted.method, Method::POST | Method::PUT | Method::PATCH),
+                expects_body: matches!(*permitted.method, Method::POST | Method::PUT | Method::PATCH),
                 deadline,
             };
             let Failure { refusal, stage } = match self.forwarder.send(instance, &mut outgoing).await {
