@@ -2,6 +2,8 @@
 
 use std::{fs, time::Duration};
 
+use system_tests::memory::resident_kib;
+
 /// Measured durations.
 #[derive(Debug, Default)]
 pub(crate) struct Latencies(Vec<Duration>);
@@ -51,12 +53,7 @@ pub(crate) fn cpu_time_of_all(pids: &[u32]) -> Duration {
 
 /// Resident memory of the same, in KiB; what several share counts several times.
 pub(crate) fn resident_kib_of_all(pids: &[u32]) -> u64 {
-    let resident = |pid: u32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-    };
-    family(pids).into_iter().map(resident).sum::<u64>()
+    family(pids).into_iter().map(resident_kib).sum()
 }
 
 /// User and system time that a process has used.

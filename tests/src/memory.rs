@@ -1,4 +1,4 @@
-//! How much memory a process of ours has needed.
+//! How much memory processes of ours need.
 
 use std::fs;
 
@@ -20,17 +20,22 @@ impl Memory {
 
     /// What is resident now, in KiB.
     pub fn now_kib(&self) -> u64 {
-        self.line("VmRSS:")
+        resident_kib(self.0)
     }
 
     /// The most that was resident since the beginning, in KiB.
     pub fn most_kib(&self) -> u64 {
-        self.line("VmHWM:")
+        size_kib(self.0, "VmHWM:")
     }
+}
 
-    fn line(&self, name: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0)).expect("a running process");
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a size");
-        line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
-    }
+/// What is resident of a process now, in KiB.
+pub fn resident_kib(pid: u32) -> u64 {
+    size_kib(pid, "VmRSS:")
+}
+
+fn size_kib(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a size");
+    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
 }

@@ -1,9 +1,9 @@
 //! Start and footprint of the whole platform.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use common::testing::eventually;
-use system_tests::{Stack, stack::Kind};
+use system_tests::{Stack, memory::resident_kib, stack::Kind};
 use tokio::time::Instant;
 
 #[tokio::test]
@@ -11,10 +11,8 @@ async fn it_starts_in_seconds_and_stays_small() {
     let started = Instant::now();
     let stack = Stack::start(Kind::Embedded).await;
     println!("ready after {:?}", started.elapsed());
-    let status = fs::read_to_string(format!("/proc/{}/status", stack.pid("up"))).unwrap();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim();
-    println!("resident {resident}");
-    let kib: u64 = resident.split_whitespace().next().unwrap().parse().unwrap();
+    let kib = resident_kib(stack.pid("up"));
+    println!("resident {kib} KiB");
     assert!(kib < 150 * 1024, "{kib} KiB resident when idle");
 }
 
